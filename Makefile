@@ -1,0 +1,83 @@
+# Everything starts here: `make` lists the targets, each sets up what it needs.
+#
+# A target brings its own uv into .venv and installs only when a pin, an extra or the folder has
+# changed. `make demo` installs the run time alone; the other targets install everything.
+
+UV_VERSION := 0.13.9
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(VENV)/stamps/uv-$(UV_VERSION)
+INSTALL := $(BIN)/uv pip install --python $(BIN)/python --constraints requirements.txt
+
+# A stamp is named by what was installed where: a changed pin or a moved folder is a new name.
+PINS := $(shell { cat setup.py requirements.txt; echo '$(CURDIR)'; } | sha256sum | cut -c1-16)
+FULL := $(VENV)/stamps/full-$(PINS)
+# The full install holds the run time, so that after it nothing is installed for `make demo`.
+RUN_TIME := $(or $(wildcard $(FULL)),$(VENV)/stamps/run-time-$(PINS))
+
+# Test processes at once. Two of them with one thread each fit two cores.
+JOBS ?= 2
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
+BENCHMARKS ?= $(sort $(wildcard tests/benchmarks/bench_*.py))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types test-music music-folder bench install install-run-time lock clean distclean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: install-run-time  ## set up the run time, index a small catalogue, look up noisy snippets
+	rm -rf build/demo
+	$(BIN)/python -m pipelines demo --out build/demo
+
+test: lint types  ## set up everything; lint, type check, all tests on rendered audio
+	$(PYTEST) -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+lint: install
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+types: install
+	$(BIN)/python -m mypy
+
+test-music: music-folder install  ## the same jobs on the folder of real music that HASHBEAM_MUSIC names
+	$(PYTEST) tests/music $(PYTEST_ARGS)
+
+# Asked before anything is installed.
+music-folder:
+	@test -n "$$HASHBEAM_MUSIC" || { echo "make test-music: HASHBEAM_MUSIC is not set; name a folder of music: HASHBEAM_MUSIC=~/Music make test-music" >&2; exit 2; }
+	@test -d "$$HASHBEAM_MUSIC" || { echo "make test-music: HASHBEAM_MUSIC=$$HASHBEAM_MUSIC is not a folder" >&2; exit 2; }
+
+bench: install  ## measure speed, size and memory (tests/benchmarks; not part of the tests)
+	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; PYTHONPATH=.:tests $(BIN)/python $$file; done
+
+install-run-time: $(RUN_TIME)  ## install the run time into .venv (no torch)
+install: $(FULL)  ## install everything into .venv (torch, Google Cloud, test tools)
+
+lock: $(UV)  ## resolve requirements.txt again (make lock UPGRADE=--upgrade for newer versions)
+	$(BIN)/uv pip compile setup.py --all-extras --python-version 3.11 --quiet $(UPGRADE) \
+	  --no-emit-index-url --custom-compile-command 'make lock' --output-file requirements.txt
+
+clean:  ## remove what the targets wrote, but not .venv
+	rm -rf build dist hashbeam.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find hashing pipelines tests deploy -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## remove .venv as well
+	rm -rf $(VENV)
+
+# venv without --clear keeps the packages of an environment that lacks only a newer uv.
+$(UV):
+	@test -n "$(PYTHON)" || { echo "make: hashbeam needs Python 3.11 or newer; none found in PATH" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: hashbeam needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@mkdir -p $(@D) && rm -f $(@D)/uv-* && touch $@
+
+$(VENV)/stamps/run-time-$(PINS): | $(UV)
+	$(INSTALL) --editable .
+	@rm -f $(@D)/run-time-* $(@D)/full-* && touch $@
+
+$(FULL): | $(UV)
+	$(INSTALL) --editable '.[train,gcp,dev]'
+	@rm -f $(@D)/run-time-* $(@D)/full-* && touch $@

@@ -1,0 +1,260 @@
+"""Log-mel spectrograms, and the snippets that are cut from them.
+
+A track has one spectrogram. Snippets are overlapping windows of it, so the Fourier transforms of a
+track are computed once however dense the snippets are. Every constant stands in `FeatureConfig`,
+with its unit; values that follow from others are computed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hashing.errors import ModelError
+
+Floats = npt.NDArray[np.float32]
+
+# Power below which a band counts as digital silence: -100 dB re full scale, under the noise floor
+# of 16-bit audio (-96 dB), so that the logarithm stays finite and quantisation noise is kept out.
+POWER_FLOOR = 1e-10
+
+# Frames transformed at once. 128 frames of 1,024 samples are 0.5 MB, which stays in the L2 cache.
+FRAMES_PER_BLOCK = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureConfig:
+    """What a snippet is. The defaults are hashbeam's one-second snippet.
+
+    The window is uncentred, so that the 28 frames of a snippet need 7,774 samples: a query of one
+    second (8,000 samples) always holds a whole snippet, also when a codec has shaved off its edge.
+
+    >>> config = FeatureConfig()
+    >>> config.snippet_samples / config.sample_rate, config.snippet_hop_s
+    (0.97175, 0.5)
+    """
+
+    sample_rate: int = 8000  # Hz; music is recognised below 4 kHz, where small loudspeakers reach
+    n_fft: int = 1024  # samples, 128 ms: long against the hop, so that a shift changes little
+    hop_length: int = 250  # samples, 31.25 ms; a whole number of hops in a second
+    n_bands: int = 64  # 32 of them tell 5 points fewer degraded snippets apart (linear front)
+    fmin: float = 150.0  # Hz; below it telephones and small loudspeakers are silent
+    fmax: float = 3900.0  # Hz; just below half the sample rate, where the resampler cuts
+    snippet_frames: int = 28  # frames of a snippet: 0.97 s
+    snippet_hop: int = 16  # frames between the snippets of an index: 0.5 s
+    dynamic_range_db: float = 60.0  # dB below a snippet's loudest cell that still count
+    silence_db: float = -60.0  # dB re full scale; quieter snippets are left out of index and query
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool):
+                raise ModelError(f"feature setting {field.name}={value!r} is not a number")
+        counts = ("sample_rate", "n_fft", "hop_length", "n_bands", "snippet_frames", "snippet_hop")
+        for name in counts:
+            value = getattr(self, name)
+            if not (isinstance(value, int) and 1 <= value <= 1 << 20):
+                raise ModelError(f"feature setting {name}={value!r} is not a count up to 2**20")
+        if not 0 <= self.fmin < self.fmax <= self.sample_rate / 2:
+            raise ModelError(
+                f"feature settings fmin={self.fmin} and fmax={self.fmax} must rise within "
+                f"0 and half of sample_rate={self.sample_rate}"
+            )
+
+    @property
+    def snippet_samples(self) -> int:
+        """Samples that one snippet needs."""
+        return (self.snippet_frames - 1) * self.hop_length + self.n_fft
+
+    @property
+    def snippet_hop_s(self) -> float:
+        """Seconds between two snippets of an index."""
+        return self.snippet_hop * self.frame_s
+
+    @property
+    def frame_s(self) -> float:
+        """Seconds between two frames."""
+        return self.hop_length / self.sample_rate
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> FeatureConfig:
+        """Settings as a model's ``config.json`` holds them.
+
+        Raises `ModelError` for a setting that this version does not know: ignoring it would give
+        other codes than the model was made for.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ModelError(f"unknown feature settings {unknown}: the model is of a later version")
+        return cls(**values)
+
+
+# The window of Forgiving Hash (Baluja & Covell, IJCAI 2007), with the spectrogram of the same
+# authors' Waveprint (2006): 128 frames, 11.6 ms apart, of 371 ms, in 32 bands from 318 to 2,000 Hz.
+BALUJA_COVELL = FeatureConfig(
+    sample_rate=5512,
+    n_fft=2048,
+    hop_length=64,
+    n_bands=32,
+    fmin=318.0,
+    fmax=2000.0,
+    snippet_frames=128,
+    snippet_hop=10,
+)
+
+
+def mel_frequencies(n: int, fmin: float, fmax: float) -> npt.NDArray[np.float64]:
+    """`n` frequencies in Hz, equally spaced on Slaney's mel scale (Auditory Toolbox, 1998).
+
+    The scale is linear below 1 kHz (200/3 Hz a mel) and logarithmic above (27 mels for 6.4 times).
+
+    >>> mel_frequencies(3, 0.0, 1000.0).tolist()
+    [0.0, 500.0, 1000.0]
+    """
+    linear, corner, step = 200.0 / 3.0, 1000.0, np.log(6.4) / 27.0
+
+    def to_mel(hz: float) -> float:
+        return hz / linear if hz < corner else corner / linear + float(np.log(hz / corner)) / step
+
+    mels = np.linspace(to_mel(fmin), to_mel(fmax), n)
+    above = corner * np.exp(step * (mels - corner / linear))
+    return np.where(mels < corner / linear, mels * linear, above)
+
+
+@functools.lru_cache(maxsize=8)
+def filterbank(config: FeatureConfig) -> Floats:
+    """Triangular filters of height one, shape [n_fft // 2 + 1, n_bands].
+
+    >>> filterbank(FeatureConfig()).shape
+    (513, 64)
+    """
+    bins = np.fft.rfftfreq(config.n_fft, 1.0 / config.sample_rate)
+    edges = mel_frequencies(config.n_bands + 2, config.fmin, config.fmax)
+    widths = np.diff(edges)
+    rising = (bins[:, None] - edges[None, :-2]) / widths[None, :-1]
+    falling = (edges[None, 2:] - bins[:, None]) / widths[None, 1:]
+    filters = np.maximum(0.0, np.minimum(rising, falling))
+    return np.ascontiguousarray(filters, dtype=np.float32)
+
+
+@functools.lru_cache(maxsize=8)
+def _window(config: FeatureConfig) -> Floats:
+    # Periodic Hann, scaled so that a full-scale sine has a power of one (0 dB) in its bin.
+    n = config.n_fft
+    hann = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(n) / n)
+    return np.asarray(hann * (2.0 / hann.sum()), dtype=np.float32)
+
+
+def spectrogram(blocks: Iterable[Floats], config: FeatureConfig) -> Floats:
+    """Log-mel spectrogram of a track that arrives in blocks.
+
+    Args:
+      blocks: mono float32 samples at ``config.sample_rate``, in pieces of any length; only one
+        piece is held at a time, so memory grows with the spectrogram and not with the audio.
+      config: the settings.
+
+    Returns:
+      dB re full scale, shape [frames, n_bands], float32, frames ``config.frame_s`` apart; frame
+      `i` covers the samples from ``i * hop_length`` on. Audio shorter than a window has 0 frames.
+
+    Agrees with librosa's ``melspectrogram`` (``center=False``, ``norm=None``) to 0.01 dB.
+
+    >>> tone = np.sin(2 * np.pi * 1000 * np.arange(8000) / 8000).astype(np.float32)
+    >>> spec = spectrogram([tone[:3000], tone[3000:]], FeatureConfig())
+    >>> spec.shape, bool(abs(spec.max()) < 3.0)
+    ((28, 64), True)
+    """
+    hop, n_fft = config.hop_length, config.n_fft
+    pieces: list[Floats] = []
+    carry = np.empty(0, dtype=np.float32)
+    for block in blocks:
+        samples = np.concatenate((carry, block)) if carry.size else block
+        frames = max(0, (samples.size - n_fft) // hop + 1)
+        if frames:
+            windows = np.lib.stride_tricks.sliding_window_view(samples, n_fft)[::hop]
+            for first in range(0, frames, FRAMES_PER_BLOCK):
+                pieces.append(_bands(windows[first : first + FRAMES_PER_BLOCK], config))
+        carry = samples[frames * hop :].copy()
+    if not pieces:
+        return np.empty((0, config.n_bands), dtype=np.float32)
+    power = np.concatenate(pieces)
+    np.maximum(power, POWER_FLOOR, out=power)
+    np.log10(power, out=power)
+    power *= np.float32(10.0)
+    return power
+
+
+def _bands(windows: Floats, config: FeatureConfig) -> Floats:
+    # scipy's float32 transform is several times faster than numpy's; its import costs 50 ms.
+    import scipy.fft
+
+    spectrum = scipy.fft.rfft(windows * _window(config), axis=1, overwrite_x=True)
+    real, imaginary = spectrum.real, spectrum.imag
+    power = real * real
+    power += imaginary * imaginary
+    return np.asarray(power @ filterbank(config), dtype=np.float32)
+
+
+def snippets(
+    spec: Floats, config: FeatureConfig, hop: int | None = None
+) -> tuple[Floats, npt.NDArray[np.int32]]:
+    """Snippets of a spectrogram that are not silent.
+
+    Args:
+      spec: [frames, n_bands] in dB re full scale.
+      config: the settings.
+      hop: frames between two snippets; ``config.snippet_hop`` unless told. Queries use a finer one.
+
+    Returns:
+      A read-only view [n, n_bands, snippet_frames] where nothing is silent, else a copy, and the
+      first frame of each, int32. The view shares memory with `spec`.
+
+    >>> cut, starts = snippets(np.zeros((60, 64), np.float32), FeatureConfig())
+    >>> cut.shape, starts.tolist()
+    ((3, 64, 28), [0, 16, 32])
+    """
+    hop = hop or config.snippet_hop
+    if spec.shape[0] < config.snippet_frames:
+        return (
+            np.empty((0, config.n_bands, config.snippet_frames), dtype=np.float32),
+            np.empty(0, dtype=np.int32),
+        )
+    view = np.lib.stride_tricks.sliding_window_view(spec, config.snippet_frames, axis=0)[::hop]
+    starts = np.arange(view.shape[0], dtype=np.int32) * np.int32(hop)
+    # The level of a snippet is the loudest cell that it holds; a running maximum over frames.
+    loudest = spec.max(axis=1)
+    levels = np.lib.stride_tricks.sliding_window_view(loudest, config.snippet_frames)[::hop]
+    audible = levels.max(axis=1) > config.silence_db
+    if audible.all():
+        return view, starts
+    return view[audible], starts[audible]
+
+
+def standardise(cut: Floats, config: FeatureConfig) -> Floats:
+    """Snippets with mean 0 and deviation 1 each: level and contrast do not change a code.
+
+    Args:
+      cut: [n, n_bands, snippet_frames] in dB; cells more than ``dynamic_range_db`` below the
+        loudest of their snippet are raised to that level first, so that what is inaudible beside
+        the music does not count.
+
+    Returns:
+      [n, n_bands * snippet_frames] float32, the input of every hasher.
+
+    >>> ramp = np.arange(1792, dtype=np.float32).reshape(1, 64, 28) / 40
+    >>> out = standardise(ramp, FeatureConfig())
+    >>> out.shape, bool(abs(out.mean()) < 1e-5), bool(abs(out.std() - 1) < 1e-4)
+    ((1, 1792), True, True)
+    """
+    flat = cut.reshape(cut.shape[0], -1)
+    floor = flat.max(axis=1, keepdims=True) - np.float32(config.dynamic_range_db)
+    out = np.maximum(flat, floor)
+    out -= out.mean(axis=1, keepdims=True)
+    deviation = np.sqrt(np.einsum("ij,ij->i", out, out) / np.float32(out.shape[1]))
+    out /= (deviation + np.float32(1e-6))[:, None]
+    return np.asarray(out)

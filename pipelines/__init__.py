@@ -1,0 +1,1 @@
+"""Catalogue-level jobs on Apache Beam, and the command line."""

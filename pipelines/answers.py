@@ -1,0 +1,133 @@
+"""What look-up says: matches of a query as rows, as JSON, as lines for a person."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hashing.decoder import Decoder
+from hashing.encoders import QueryCodes
+from hashing.errors import AudioError
+from hashing.search import QUERY_HOP, Match, Searcher
+from pipelines import io
+from pipelines.opened import IndexTracks
+
+# Matches below it are more likely wrong than right, if the score is calibrated.
+MIN_SCORE = 0.5
+TOP = 5
+
+# Columns of the catalogue that tell a person which track it is.
+SHOWN = ("title", "artist_name", "album")
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """A recording to look up, or a part of one.
+
+    `start_s` and `duration_s` choose the part; None is to the end.
+    """
+
+    query_id: str
+    uri: str
+    start_s: float = 0.0
+    duration_s: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """The matches of a query, best first; `error` and `message` where it could not be asked."""
+
+    query: Query
+    matches: list[dict[str, Any]]
+    error: str = ""
+    message: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``lookup --json`` prints it, one line a query."""
+        out: dict[str, Any] = {"query_id": self.query.query_id, "uri": self.query.uri}
+        if self.error:
+            return {**out, "error": self.error, "message": self.message}
+        return {**out, "matches": self.matches}
+
+    def to_text(self) -> str:
+        """A few lines for a person."""
+        if self.error:
+            return f"{self.query.query_id}: {self.message}"
+        if not self.matches:
+            return f"{self.query.query_id}: no match"
+        lines = [self.query.query_id]
+        for match in self.matches:
+            names = [_name(match[column]) for column in SHOWN if match.get(column)]
+            what = f"  ({', '.join(names)})" if names else ""
+            lines.append(
+                f"  {match['rank']:2d}  {match['score']:.3f}  {match['track_id']}{what}  "
+                f"query {match['query_start_s']:.1f}-{match['query_end_s']:.1f} s "
+                f"at {match['offset_s'] + match['query_start_s']:.1f} s of the track, "
+                f"{match['votes']} votes"
+            )
+        return "\n".join(lines)
+
+
+def ask(
+    queries: Iterable[Query],
+    searcher: Searcher,
+    tracks: IndexTracks,
+    decoder: Decoder,
+    *,
+    top: int,
+    min_score: float,
+    max_seconds: float,
+    timeout_s: float,
+) -> Iterable[Answer]:
+    """Answer queries one after the other; one that cannot be decoded is an answer with an error."""
+    for query in queries:
+        try:
+            codes = hash_query(query, searcher, decoder, max_seconds, timeout_s)
+        except AudioError as error:
+            yield Answer(query, [], error.kind, str(error))
+            continue
+        found = searcher.search([codes], top)[0]
+        yield Answer(query, rows(found, tracks, min_score))
+
+
+def hash_query(
+    query: Query, searcher: Searcher, decoder: Decoder, max_seconds: float, timeout_s: float
+) -> QueryCodes:
+    """The snippets of a query; raises `AudioError`."""
+    with io.local_copy(query.uri) as path:
+        blocks = decoder.blocks(
+            path,
+            searcher.hasher.features.sample_rate,
+            max_seconds=max_seconds,
+            timeout_s=timeout_s,
+            start_s=query.start_s,
+            duration_s=query.duration_s,
+        )
+        return searcher.hasher.hash_query(blocks, QUERY_HOP)
+
+
+def rows(matches: Sequence[Match], tracks: IndexTracks, min_score: float) -> list[dict[str, Any]]:
+    """Matches of at least `min_score` as rows, with what the catalogue says about the tracks."""
+    out: list[dict[str, Any]] = []
+    for match in matches:
+        if match.score < min_score:
+            continue
+        track = tracks.row(match.segment, match.ordinal)
+        out.append(
+            {
+                "rank": len(out) + 1,
+                "track_id": track["track_id"],
+                "score": match.score,
+                "votes": match.votes,
+                "offset_s": round(match.offset_s, 3),
+                "query_start_s": round(match.query_start_s, 3),
+                "query_end_s": round(match.query_end_s, 3),
+                **{name: track[name] for name in SHOWN if track.get(name)},
+            }
+        )
+    return out
+
+
+def _name(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)

@@ -1,0 +1,172 @@
+"""``hashbeam VERB``: finds the verb, parses its flags, and turns errors into one line each.
+
+A verb is a module with ``DESCRIPTION`` (text of its help, with examples), ``add_arguments(parser)``
+and ``run(args, beam_args) -> int``, and where its flags are checked before any work,
+``options_from(args)``. Verbs are imported only when they are called: Beam takes seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import importlib
+import importlib.metadata
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from types import ModuleType
+from typing import NoReturn
+
+from hashing.errors import CatalogError, HashbeamError, UsageError
+from pipelines.options import unknown_flags
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+@dataclasses.dataclass(frozen=True)
+class Verb:
+    """Where a verb lives, its line in the help, and whether it takes Beam's own flags."""
+
+    module: str
+    help: str
+    beam_flags: bool = False
+
+
+VERBS = {
+    "demo": Verb("pipelines.demo", "make a small catalogue, index it, look noisy snippets up"),
+    "catalog": Verb("pipelines.catalog", "write a catalogue from a folder of audio and its tags"),
+    "index": Verb("pipelines.index", "turn a catalogue into codes and hash tables", True),
+    "lookup": Verb("pipelines.search", "say which track a recording is from", True),
+    "evaluate": Verb("pipelines.evaluate", "measure how often look-up is right", True),
+    "train": Verb("pipelines.train", "train a hasher on a catalogue"),
+    "info": Verb("pipelines.inspect", "show what an index holds"),
+    "verify": Verb("pipelines.inspect", "check every file of an index"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that raises instead of printing a page of usage before the one line that counts."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit status.
+
+    0: it did what it says; 1: it could not; 2: a mistake in the command line or the catalogue;
+    130: interrupted. Everything that a user can cause is one line on stderr.
+
+    >>> main(["--workers", "0"])
+    2
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = "hashbeam"
+    try:
+        if not arguments or arguments[0] in ("-h", "--help", "help"):
+            print(_overview())
+            return 0 if arguments else EXIT_USAGE
+        if arguments[0] == "--version":
+            print(f"hashbeam {version()}")
+            return 0
+        if arguments[0] not in VERBS:
+            raise UsageError(f"no verb {arguments[0]!r}: use one of {', '.join(VERBS)}")
+        name = f"hashbeam {arguments[0]}"
+        _settle_libraries()
+        return _run(arguments[0], arguments[1:])
+    except SystemExit as stop:  # --help of a verb
+        return stop.code if isinstance(stop.code, int) else 0
+    except (UsageError, CatalogError) as error:
+        return _complain(name, error, EXIT_USAGE)
+    except HashbeamError as error:
+        return _complain(name, error, EXIT_FAILED)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except OSError as error:
+        return _complain(name, error, EXIT_FAILED)
+    except KeyboardInterrupt:
+        message = "interrupted; run the same command again to go on from the finished parts"
+        return _complain(name, HashbeamError(message), EXIT_INTERRUPTED)
+
+
+def version() -> str:
+    """The installed version; "unknown" when run from a checkout that was never installed."""
+    try:
+        return importlib.metadata.version("hashbeam")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def parse(name: str, arguments: Sequence[str]) -> tuple[ModuleType, argparse.Namespace, list[str]]:
+    """The module of a verb, its parsed flags, and the flags left for Beam; runs nothing.
+
+    Raises: UsageError that names everything wrong with the command line at once.
+    """
+    verb = VERBS[name]
+    module = importlib.import_module(verb.module)
+    parser = _Parser(
+        prog=f"hashbeam {name}",
+        description=module.DESCRIPTION,
+        epilog="Beam's own flags (--runner, --temp_location, …) are passed on to Beam."
+        if verb.beam_flags
+        else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    args, leftover = parser.parse_known_args(list(arguments))
+    args.verb = name
+    own_flags = [flag for action in parser._actions for flag in action.option_strings]
+    problems = unknown_flags(leftover, own_flags, beam=verb.beam_flags)
+    if problems:
+        # The other mistakes belong into the same line: nobody likes to find them one by one.
+        try:
+            getattr(module, "options_from", lambda _: None)(args)
+        except UsageError as error:
+            problems.append(str(error))
+        raise UsageError("; ".join(problems) + f"; see hashbeam {name} --help")
+    return module, args, leftover
+
+
+def _run(name: str, arguments: Sequence[str]) -> int:
+    module, args, beam_args = parse(name, arguments)
+    return int(module.run(args, beam_args))
+
+
+def _overview() -> str:
+    width = max(map(len, VERBS))
+    lines = "\n".join(f"  {name:<{width}}  {verb.help}" for name, verb in VERBS.items())
+    return (
+        "usage: hashbeam VERB [flags]\n\n"
+        "Index a music catalogue by learned hash codes, and look recordings up in it.\n\n"
+        f"{lines}\n\n"
+        "hashbeam VERB --help explains a verb; hashbeam --version prints the version."
+    )
+
+
+def _complain(name: str, error: Exception, status: int) -> int:
+    line = " ".join(str(error).split()) or type(error).__name__
+    print(f"{name}: error: {line}", file=sys.stderr)
+    return status
+
+
+def _settle_libraries() -> None:
+    """Settings that libraries read when they are imported."""
+    # Every core has a worker already; numpy's own threads would only fight with them.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Beam and gRPC log what no user can act upon; our own messages are printed, not logged.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # Without a handler the first logging.warning() of a library would install one on stderr.
+    if not logging.getLogger().handlers:
+        logging.getLogger().addHandler(logging.NullHandler())
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"apache_beam\..*")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""The end of an index run: receipts become a manifest, or the reason why there is none."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from hashing.encoders import Hasher
+from hashing.errors import HashbeamError
+from pipelines.parts import part_name
+from pipelines.runs import Receipt, Run
+from pipelines.tables import SegmentCodes, choose_key_bits, plan_shards, read_segments
+from pipelines.versions import Files, Manifest, Segment, utc_now
+
+
+def failure_kinds(parts: Iterable[Receipt]) -> dict[str, int]:
+    """Why tracks failed → how many of them, the most frequent first."""
+    kinds: Counter[str] = Counter()
+    for receipt in parts:
+        for name, count in receipt.counters.items():
+            if name.startswith("failed_"):
+                kinds[name.removeprefix("failed_")] += int(count)
+    return dict(kinds.most_common())
+
+
+def part_receipts(run: Run, receipts: Mapping[str, Receipt]) -> list[Receipt]:
+    """The receipts of all parts, in order.
+
+    Raises: HashbeamError where parts are missing.
+    """
+    names = [part_name(part) for part in range(run.plan.n_parts)]
+    missing = sum(name not in receipts for name in names)
+    if missing:
+        raise HashbeamError(
+            f"{missing} of {run.plan.n_parts} parts of {run.index} are not finished; "
+            "run the same command again"
+        )
+    return [receipts[name] for name in names]
+
+
+def forget_failures(run: Run) -> None:
+    """Makes the parts with failed tracks be hashed again."""
+    for name, receipt in run.receipts().items():
+        if receipt.counters.get("tracks_failed"):
+            run.discard(name)
+
+
+def check_failures(run: Run, parts: Iterable[Receipt], max_failures: float) -> None:
+    """Refuses a run in which too many tracks failed.
+
+    Args:
+        max_failures: share of the tracks, 0 to 1.
+
+    Raises: HashbeamError with numbers, reasons, and how to go on.
+    """
+    parts = list(parts)
+    failed, tracks = sum(int(part.counters["tracks_failed"]) for part in parts), run.plan.n_tracks
+    if failed < tracks and failed <= max_failures * tracks:
+        return
+    kinds = ", ".join(f"{count} {kind}" for kind, count in failure_kinds(parts).items())
+    limit = f"more than --max-failures {max_failures:g} allows"
+    remedy = "or raise --max-failures, "
+    if failed == tracks:
+        limit, remedy = "so that there is nothing to index", ""
+    raise HashbeamError(
+        f"{failed} of {tracks} tracks failed ({kinds}), {limit}; nothing was published, finished "
+        f"work is kept, the reasons stand in {run.path('failures')}; mend the files and add "
+        f"--retry-failed, {remedy}and run the same command again"
+    )
+
+
+def make_manifest(
+    run: Run, receipts: Mapping[str, Receipt], hasher: Hasher, key_bits: int | None
+) -> tuple[Manifest, list[Receipt]]:
+    """The manifest of a finished run, and the receipts of the shards that it names.
+
+    Raises: HashbeamError where parts or shards are missing.
+    """
+    parts = part_receipts(run, receipts)
+    codes = read_segments(run, receipts)
+    bits = key_bits or choose_key_bits(codes, hasher.key_bits_max)
+    files, shards, segments = [], list[Receipt](), []
+    for segment in codes:
+        for number in segment.parts:
+            files += [
+                dataclasses.replace(entry, segment=segment.id) for entry in parts[number].files
+            ]
+        for task in plan_shards(segment, hasher.table_bits(bits)):
+            receipt = receipts.get(task.name)
+            if receipt is None or receipt.inputs != task.inputs(segment):
+                raise HashbeamError(
+                    f"table shard {task.name} of {run.index} is not finished; "
+                    "run the same command again"
+                )
+            files += receipt.files
+            shards.append(receipt)
+        segments.append(_segment(segment, parts))
+    counters: dict[str, int | float] = {
+        name: sum(part.counters[name] for part in parts)
+        for name in ("tracks", "tracks_hashed", "tracks_failed", "snippets", "audio_s")
+    }
+    manifest = Manifest(
+        version=run.version,
+        parent=None,
+        model={"name": run.plan.model_name, "digest": run.plan.model_digest},
+        catalog_digest=run.plan.catalog_digest,
+        key_bits=bits,
+        n_tables=hasher.n_tables,
+        snippet_hop_s=hasher.features.snippet_hop_s,
+        segments=segments,
+        files=Files.of(files),
+        counters=counters,
+        created=utc_now(),
+    )
+    return manifest, shards
+
+
+def _segment(segment: SegmentCodes, parts: list[Receipt]) -> Segment:
+    chosen = [parts[number].counters for number in segment.parts]
+    snippets = [int(counters["snippets"]) for counters in chosen]
+    tracks = [int(counters["tracks_hashed"]) for counters in chosen]
+    return Segment(
+        id=segment.id,
+        first_part=segment.parts.start,
+        n_parts=len(segment.parts),
+        tracks=sum(tracks),
+        snippets=sum(snippets),
+        part_snippets=snippets,
+        part_tracks=tracks,
+    )

@@ -1,0 +1,375 @@
+"""Bytes and Arrow tables, in and out: on the local disk, or anywhere Beam's FileSystems reach.
+
+Every function takes a local path or anything with ``scheme://``. A file that is written appears
+whole or not at all (`pipelines.stores` says how); whatever goes wrong is a `HashbeamError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from hashing.errors import HashbeamError, IndexFormatError
+from pipelines import stores
+from pipelines.stores import is_remote, local, reading, writing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CHUNK_BYTES = 1 << 20  # of a copy: large enough that the calls cost nothing beside it
+_ABSENT = (FileNotFoundError, NotADirectoryError)  # the latter: a file stands in the way
+MAX_COPY_BYTES = 4 << 30  # a remote file of more is no track: two hours of 24-bit 96 kHz WAV fit
+
+
+@dataclasses.dataclass(frozen=True)
+class FileInfo:
+    """A file as it was written: its path, size in bytes, SHA-256 in hex, and rows if a table."""
+
+    path: str
+    bytes: int
+    sha256: str
+    rows: int = 0
+
+
+def join(base: str, *parts: str) -> str:
+    """`base` and `parts` as one path, with a slash between them on every kind of store.
+
+    >>> join("gs://bucket/index/", "versions", "000001"), join("index", "CURRENT")
+    ('gs://bucket/index/versions/000001', 'index/CURRENT')
+    """
+    if is_remote(base):
+        return "/".join([base.rstrip("/"), *parts])
+    return os.path.join(local(base), *parts)
+
+
+def exists(path: str) -> bool:
+    """Whether a file or folder of this name is there."""
+    if is_remote(path):
+        with reading(path):
+            return bool(stores.beam().exists(path)) or is_dir(path)
+    return os.path.exists(local(path))
+
+
+def is_dir(path: str) -> bool:
+    """Whether `path` is a folder; in an object store, whether any object lies below it."""
+    return bool(list_files(path)) if is_remote(path) else os.path.isdir(local(path))
+
+
+def file_size(path: str) -> int | None:
+    """The size of a file in bytes, or None where there is no file of this name."""
+    with reading(path):
+        if is_remote(path):
+            found = stores.beam().match([path])[0].metadata_list
+            return int(found[0].size_in_bytes) if found else None
+        try:
+            return os.stat(local(path)).st_size
+        except _ABSENT:
+            return None
+
+
+def list_dir(path: str) -> list[str]:
+    """The names in a folder, sorted; none where there is no such folder."""
+    if is_remote(path):
+        return sorted({name.split("/", 1)[0] for name in list_files(path)})
+    with reading(path):
+        try:
+            return sorted(os.listdir(local(path)))
+        except _ABSENT:
+            return []
+
+
+def list_files(path: str) -> dict[str, int]:
+    """Every file below a folder: its path relative to the folder → its size in bytes.
+
+    One listing instead of a question a file: an index has thousands.
+    """
+    sizes: dict[str, int] = {}
+    with reading(path):
+        if is_remote(path):
+            prefix = path.rstrip("/") + "/"
+            for match in stores.beam().match([prefix + "**"]):
+                for found in match.metadata_list:
+                    sizes[found.path[len(prefix) :]] = int(found.size_in_bytes)
+            return sizes
+        pending = [""]
+        while pending:
+            folder = pending.pop()
+            # What is removed while it is listed is not there.
+            with contextlib.suppress(*_ABSENT):
+                for entry in list(os.scandir(os.path.join(local(path), folder))):
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(f"{folder}{entry.name}/")
+                    else:
+                        with contextlib.suppress(FileNotFoundError):
+                            sizes[folder + entry.name] = entry.stat().st_size
+    return sizes
+
+
+def read_bytes(path: str) -> bytes:
+    """The bytes of a file.
+
+    Raises: HashbeamError where the file is missing or cannot be read.
+    """
+    with reading(path), stores.open_read(path) as file:
+        return bytes(file.read())
+
+
+def read_if_exists(path: str) -> bytes | None:
+    """The bytes of a file, or None where there is no file of this name."""
+    if is_remote(path):
+        return read_bytes(path) if exists(path) else None
+    with reading(path):
+        try:
+            with stores.open_read(path) as file:
+                return bytes(file.read())
+        except _ABSENT:
+            return None
+
+
+def read_range(path: str, offset: int, size: int) -> bytes:
+    """Exactly `size` bytes of a file from byte `offset` on.
+
+    Raises: IndexFormatError where the file ends earlier.
+    """
+    with reading(path), stores.open_read(path) as file:
+        file.seek(offset)
+        data = bytes(file.read(size))
+    if len(data) != size:
+        raise IndexFormatError(
+            f"{path} is truncated: {size} bytes wanted at {offset}, {len(data)} found; "
+            "run `hashbeam verify` on the index"
+        )
+    return data
+
+
+def sha256_file(path: str) -> str:
+    """The SHA-256 of a file in hex, read in blocks."""
+    digest = hashlib.sha256()
+    with reading(path), stores.open_read(path) as file:
+        while block := file.read(CHUNK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class Writer(io.RawIOBase):
+    """What `open_write` yields: takes bytes, counts them and hashes them on the way to the file."""
+
+    def __init__(self, path: str, file: BinaryIO) -> None:
+        super().__init__()
+        self._path, self._file, self._bytes, self._sha256 = path, file, 0, hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._bytes
+
+    def write(self, data: Any, /) -> int:
+        """Appends any contiguous buffer whole; returns its size in bytes."""
+        view = memoryview(data)
+        if view.nbytes == 0:
+            return 0
+        view = view.cast("B")
+        with writing(self._path):
+            self._file.write(view)
+        self._sha256.update(view)
+        self._bytes += view.nbytes
+        return view.nbytes
+
+    @property
+    def info(self) -> FileInfo:
+        """Path, bytes and SHA-256 of what has been written so far."""
+        return FileInfo(self._path, self._bytes, self._sha256.hexdigest())
+
+
+@contextlib.contextmanager
+def open_write(path: str) -> Iterator[Writer]:
+    """A file to be written in pieces; it appears under its name when the block ends well.
+
+    After the block `writer.info` tells its size and checksum. A block that raises leaves what
+    stood there before. Missing folders are made.
+
+    Raises: HashbeamError where the disk is full, read-only or the like: what, where, the remedy.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, open_write(join(folder, "a")) as file:
+    ...     file.write(b"abc")
+    3
+    >>> file.info.bytes, file.info.sha256[:8]
+    (3, 'ba7816bf')
+    """
+    create = stores.create_remote if is_remote(path) else stores.create_local
+    with create(path) as file:
+        yield Writer(path, file)
+
+
+def write_bytes(path: str, data: Any, *, overwrite: bool = True) -> FileInfo:
+    """Writes a file whole; with ``overwrite=False`` a file that is there is refused."""
+    if not overwrite:
+        if not create_exclusive(path, data):
+            raise HashbeamError(f"{path} exists already: name another path, or remove it")
+        return FileInfo(path, memoryview(data).nbytes, hashlib.sha256(data).hexdigest())
+    with open_write(path) as file:
+        file.write(data)
+    return file.info
+
+
+def create_exclusive(path: str, data: Any) -> bool:
+    """Writes a file unless one of this name is there; tells whether it did.
+
+    On disk exactly one of several writers succeeds, and nobody sees a file half written. Beam has
+    no exclusive creation for object stores: there it is a look, then a write.
+    """
+    if is_remote(path):
+        if exists(path):
+            return False
+        write_bytes(path, data)
+        return True
+    target = local(path)
+    with stores.temporary_file(target) as (temporary, file), writing(path):
+        file.write(data)
+        stores.sync(file)
+        try:
+            # A hard link is the one way to give a complete file its name only if that is free.
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+                raise
+            # A file system without hard links: a kill between these two leaves an empty file.
+            try:
+                os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            except FileExistsError:
+                return False
+            os.replace(temporary, target)
+        stores.sync_folder(os.path.dirname(target))
+    return True
+
+
+def remove(path: str) -> None:
+    """Deletes a file; one that is gone already is no error."""
+    with writing(path):
+        if is_remote(path):
+            if stores.beam().exists(path):
+                stores.beam().delete([path])
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(local(path))
+
+
+def remove_tree(path: str) -> None:
+    """Deletes a folder and all below it; one that is gone already is no error."""
+    for name in list_files(path):
+        remove(join(path, name))
+    if not is_remote(path):
+        with writing(path):
+            for folder, _, _ in os.walk(local(path), topdown=False):
+                with contextlib.suppress(FileNotFoundError):
+                    os.rmdir(folder)
+
+
+@contextlib.contextmanager
+def local_copy(path: str, *, max_bytes: int = MAX_COPY_BYTES) -> Iterator[str]:
+    """A local path with the bytes of `path`: itself, or a temporary download of a remote file.
+
+    Raises: HashbeamError where a remote file is missing or has more than `max_bytes`.
+    """
+    if not is_remote(path):
+        yield local(path)
+        return
+    import tempfile  # slow to import, and not needed for what is local
+
+    suffix = os.path.splitext(path)[1]  # decoders look at it
+    with tempfile.NamedTemporaryFile(prefix="hashbeam-", suffix=suffix) as copy:
+        size = 0
+        with reading(path), stores.open_read(path) as source:
+            while block := source.read(CHUNK_BYTES):
+                size += len(block)
+                if size > max_bytes:
+                    raise HashbeamError(
+                        f"{path} has more than {max_bytes} bytes, the most that is downloaded"
+                    )
+                with writing(copy.name):
+                    copy.write(block)
+        with writing(copy.name):
+            copy.flush()
+        yield copy.name
+
+
+def write_table(
+    path: str,
+    table: pa.Table,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    row_group_size: int | None = None,
+    compression: str | dict[str, str] = "zstd",
+    use_dictionary: bool | list[str] = True,
+) -> FileInfo:
+    """Writes an Arrow table as Parquet with `metadata` in its schema; the info tells its rows.
+
+    `compression` and `use_dictionary` may be given by column: packed codes shrink by neither.
+    """
+    import pyarrow.parquet as pq
+
+    stamped = {**(table.schema.metadata or {}), **(metadata or {})}
+    with open_write(path) as file:
+        pq.write_table(
+            table.replace_schema_metadata(stamped),
+            file,
+            row_group_size=row_group_size,
+            compression=compression,
+            use_dictionary=use_dictionary,
+        )
+    return dataclasses.replace(file.info, rows=table.num_rows)
+
+
+def read_table(
+    path: str, columns: Sequence[str] | None = None, *, row_groups: Sequence[int] | None = None
+) -> pa.Table:
+    """A Parquet file, or some of its columns and row groups, as an Arrow table.
+
+    Raises: IndexFormatError where it is damaged; HashbeamError where it cannot be read.
+    """
+    with _parquet(path) as file:
+        names = None if columns is None else list(columns)
+        missing = set(names or []) - set(file.schema_arrow.names)
+        if missing:
+            raise IndexFormatError(
+                f"{path} has no column {', '.join(sorted(missing))}; "
+                "run `hashbeam verify` on the index"
+            )
+        if row_groups is None:
+            return file.read(columns=names)
+        return file.read_row_groups(list(row_groups), columns=names)
+
+
+def read_metadata(path: str) -> dict[str, str]:
+    """What `write_table` put into the schema of a Parquet file."""
+    with _parquet(path) as file:
+        found = file.schema_arrow.metadata or {}
+        return {key.decode(): value.decode() for key, value in found.items()}
+
+
+@contextlib.contextmanager
+def _parquet(path: str) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with reading(path), stores.open_read(path) as source:
+        try:
+            with pq.ParquetFile(source) as file:
+                yield file
+        except (OSError, ValueError, pa.ArrowException) as error:
+            if getattr(error, "errno", None) is not None:
+                raise  # the store's own complaint; Arrow's about the content bear no number
+            reason = str(error).splitlines()[0]
+            raise IndexFormatError(
+                f"{path} is not a whole Parquet file ({reason}); run `hashbeam verify` on the index"
+            ) from error

@@ -1,0 +1,148 @@
+"""A published index, opened for look-up: its tables, its tracks, and the model that made it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hashing.encoders import Hasher
+from hashing.errors import IndexFormatError, ModelError
+from hashing.models import list_models, load_model
+from hashing.search import PROBES, Searcher
+from hashing.shards import Shard, TableSet
+from pipelines import io
+from pipelines.stores import is_remote
+from pipelines.versions import Manifest, open_manifest
+
+Ints = npt.NDArray[np.int64]
+
+# Parts whose tracks are kept in memory: 2,442 rows a part at ten million tracks, so some 200 MB.
+CACHED_PARTS = 512
+
+
+class IndexTracks:
+    """The tracks of an index, read part by part when a look-up meets them.
+
+    Parts are cut from the catalogue in order, so the snippet numbers of a segment tell the part,
+    and the part's own file tells the track: nothing that grows with the index is read to open it.
+    """
+
+    def __init__(self, index: str, manifest: Manifest) -> None:
+        self._index = index
+        self._segments = {segment.id: segment for segment in manifest.segments}
+        self._starts = {
+            segment.id: np.concatenate(([0], np.cumsum(segment.part_gids))).astype(np.int64)
+            for segment in manifest.segments
+        }
+        self._paths = {
+            (segment, part): path
+            for path, segment, part in manifest.files.tuples(
+                "path", "segment", "part", kind="tracks"
+            )
+        }
+        self._rows: dict[tuple[int, int], dict[str, Any]] = {}
+        self._part = functools.lru_cache(maxsize=CACHED_PARTS)(self._read_part)
+        self._removed = functools.lru_cache(maxsize=None)(self._read_removed)
+
+    def locate(self, segment: int, gids: Ints) -> tuple[Ints, Ints]:
+        """Ordinal and first snippet number of the track of each gid; -1 for a removed track."""
+        starts = self._starts[segment]
+        parts = np.searchsorted(starts, gids, side="right") - 1
+        ordinals = np.full(gids.shape, -1, dtype=np.int64)
+        firsts = np.zeros(gids.shape, dtype=np.int64)
+        for part in np.unique(parts).tolist():
+            chosen = parts == part
+            part_firsts, part_ordinals = self._part(segment, part)
+            at = np.searchsorted(part_firsts, gids[chosen] - starts[part], side="right") - 1
+            ordinals[chosen] = part_ordinals[at]
+            firsts[chosen] = part_firsts[at] + starts[part]
+        removed = self._removed(segment)
+        if removed.size:
+            ordinals[np.isin(ordinals, removed)] = -1
+        return ordinals, firsts
+
+    def row(self, segment: int, ordinal: int) -> dict[str, Any]:
+        """What the catalogue says about a track that `locate` has given."""
+        return self._rows[segment, ordinal]
+
+    def _read_part(self, segment: int, part: int) -> tuple[Ints, Ints]:
+        path = self._paths.get((segment, self._segments[segment].first_part + part))
+        if path is None:
+            raise IndexFormatError(
+                f"index {self._index}: part {part} of segment {segment} has snippets but no "
+                "tracks; run `hashbeam verify` on it, then rebuild it"
+            )
+        table = io.read_table(io.join(self._index, path))
+        for row in table.to_pylist():
+            self._rows[segment, int(row["ordinal"])] = row
+        spans = table["gids"].to_numpy().astype(np.int64)
+        return np.cumsum(spans) - spans, table["ordinal"].to_numpy().astype(np.int64)
+
+    def _read_removed(self, segment: int) -> Ints:
+        removals = self._segments[segment].removals
+        if removals is None:
+            return np.empty(0, dtype=np.int64)
+        table = io.read_table(io.join(self._index, removals.path), ["ordinal"])
+        return np.sort(table["ordinal"].to_numpy().astype(np.int64))
+
+
+def open_index(
+    index: str, model: str | None = None, probes: int = PROBES
+) -> tuple[Searcher, IndexTracks, Manifest]:
+    """Open the published version of an index for look-up.
+
+    Args:
+      index: the folder; on a disk its tables are memory-mapped, elsewhere a shard is fetched whole
+        when it is first needed.
+      model: name or folder of the model, where it is not a shipped one.
+      probes: keys looked up for each snippet and table.
+
+    Raises:
+      IndexFormatError: no published index there, or a damaged one.
+      ModelError: another model than the one that made the index; both digests are named.
+    """
+    manifest = open_manifest(index)
+    hasher = find_hasher(manifest, model)
+    tables = TableSet(
+        shard_places(index, manifest),
+        manifest.n_tables,
+        manifest.key_bits,
+        open_shard=_open_remote if is_remote(index) else Shard.open,
+    )
+    tracks = IndexTracks(index, manifest)
+    snippets = sum(segment.snippets for segment in manifest.segments)
+    return Searcher(hasher, tables, tracks, manifest.key_bits, snippets, probes), tracks, manifest
+
+
+def shard_places(index: str, manifest: Manifest) -> Iterable[tuple[str, int, int, int, int]]:
+    """``(path, segment, table, key_lo, key_hi)`` of every shard, as `TableSet` takes them."""
+    columns = ("path", "segment", "table", "key_lo", "key_hi")
+    base = index.rstrip("/")
+    for path, *place in manifest.files.tuples(*columns, kind="tables"):
+        yield (f"{base}/{path}", *place)
+
+
+def find_hasher(manifest: Manifest, model: str | None) -> Hasher:
+    """The model that made an index: the named one, a shipped one, or where it was at the time.
+
+    Raises `ModelError` where it is not there or has another digest.
+    """
+    wanted = manifest.model["digest"]
+    name, path = manifest.model["name"], manifest.model.get("path")
+    if model is None:
+        model = name if path is None and name in list_models() else path or name
+    found = load_model(model)
+    if found.digest != wanted:
+        raise ModelError(
+            f"the index was made by model {name} with digest {wanted[:16]}, {found.path} has "
+            f"digest {found.digest[:16]}: name the model that made it with --model, or index anew"
+        )
+    return Hasher(found)
+
+
+def _open_remote(path: str) -> Shard:
+    return Shard(io.read_bytes(path), path)

@@ -1,0 +1,199 @@
+"""From parsed flags to a frozen dataclass of checked values, all mistakes reported at once."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import math
+import os
+from collections.abc import Iterable, Sequence
+
+from hashing.errors import UsageError
+
+MAX_FAILURES = 0.05  # share of the tracks: more than that is rather a wrong mount than bad files
+MAX_TRACK_HOURS = (
+    2.0  # hours: the longest concert recordings; spectrogram and codes stay below 40 MB
+)
+DECODE_TIMEOUT_S = 60.0  # s without one decoded block: 1000 times what a slow disk needs
+MIN_KEY_BITS = 12  # 4096 buckets: the smallest index still spreads its postings
+HIGHEST_KEY_BITS = 32  # a key is packed with its posting into 64 bits
+HIGHEST_WORKERS = 1024  # processes on one machine; beyond that it is a typing mistake
+
+
+class Checker:
+    """Converts flags that argparse left as text, and collects what is wrong with them.
+
+    >>> checker = Checker(argparse.Namespace(workers="0", max_failures="7"))
+    >>> _ = checker.integer("--workers", low=1), checker.number("--max-failures", low=0, high=1)
+    >>> checker.finish()
+    Traceback (most recent call last):
+    hashing.errors.UsageError: --workers: must be 1 or more, got 0; --max-failures: must be \
+from 0 to 1, got 7
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self.problems: list[str] = []
+
+    def given(self, flag: str) -> bool:
+        """Whether the flag has a value that is not empty."""
+        return self._value(flag) not in (None, "")
+
+    def text(self, flag: str) -> str:
+        """A flag that must be given."""
+        if not self.given(flag):
+            self.problems.append(f"{flag}: is needed")
+        return str(self._value(flag) or "")
+
+    def integer(self, flag: str, *, low: int, high: int | None = None) -> int:
+        """A whole number from `low` to `high`."""
+        value = self._value(flag)
+        try:
+            number = int(str(value))
+        except ValueError:
+            self.problems.append(f"{flag}: must be a whole number, got {value!r}")
+            return low
+        return int(self._within(flag, number, low, high))
+
+    def number(self, flag: str, *, low: float, high: float | None = None) -> float:
+        """A finite number from `low` to `high`."""
+        value = self._value(flag)
+        try:
+            number = float(str(value))
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            self.problems.append(f"{flag}: must be a number, got {value!r}")
+            return low
+        return self._within(flag, number, low, high)
+
+    def finish(self) -> None:
+        """Raises: UsageError with everything that was found, each naming its flag."""
+        if self.problems:
+            raise UsageError("; ".join(self.problems))
+
+    def _value(self, flag: str) -> object:
+        return getattr(self._args, flag.lstrip("-").replace("-", "_"), None)
+
+    def _within(self, flag: str, value: float, low: float, high: float | None) -> float:
+        if value < low or (high is not None and value > high):
+            wanted = f"{low:g} or more" if high is None else f"from {low:g} to {high:g}"
+            self.problems.append(f"{flag}: must be {wanted}, got {value:g}")
+            return low
+        return value
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexOptions:
+    """What ``hashbeam index`` was asked to do.
+
+    Fields: `catalog`, `out`, `model` paths or names; `workers` processes of the local engine;
+    `max_failures` share of the tracks (0 to 1); `key_bits` None = by the size of the index;
+    `max_track_hours` h; `decode_timeout_s` s; the rest as the flags say.
+    """
+
+    catalog: str
+    out: str
+    model: str | None
+    workers: int
+    max_failures: float = MAX_FAILURES
+    key_bits: int | None = None
+    max_track_hours: float = MAX_TRACK_HOURS
+    decode_timeout_s: float = DECODE_TIMEOUT_S
+    retry_failed: bool = False
+    json: bool = False
+    quiet: bool = False
+    progress: bool = False
+
+
+def index_options(args: argparse.Namespace) -> IndexOptions:
+    """The options of ``hashbeam index``.
+
+    Raises: UsageError that names every flag that is wrong.
+    """
+    checker = Checker(args)
+    key_bits = None
+    if str(args.key_bits) != "auto":
+        key_bits = checker.integer("--key-bits", low=1, high=HIGHEST_KEY_BITS)
+    options = IndexOptions(
+        catalog=checker.text("--catalog"),
+        out=checker.text("--out"),
+        model=args.model or None,
+        workers=workers(checker),
+        max_failures=checker.number("--max-failures", low=0, high=1),
+        key_bits=key_bits,
+        max_track_hours=checker.number("--max-track-hours", low=0.001),
+        decode_timeout_s=checker.number("--decode-timeout", low=0.1),
+        retry_failed=args.retry_failed,
+        json=args.json,
+        quiet=args.quiet,
+        progress=args.progress,
+    )
+    checker.finish()
+    return options
+
+
+def add_job_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that every Beam job has."""
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        help="processes of the local engine (default: one for each core)",
+    )
+    add_output_arguments(parser)
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that say what is printed."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no notes")
+    parser.add_argument(
+        "--progress", action="store_true", help="show progress where stderr is no terminal, too"
+    )
+
+
+def workers(checker: Checker) -> int:
+    """``--workers``, or one for each core that this process may use."""
+    if not checker.given("--workers"):
+        return len(os.sched_getaffinity(0))
+    return checker.integer("--workers", low=1, high=HIGHEST_WORKERS)
+
+
+def unknown_flags(leftover: Sequence[str], known: Iterable[str], *, beam: bool) -> list[str]:
+    """One line for each argument that neither the verb nor Beam knows.
+
+    Beam is asked (and imported, 2 s) only when something is left over and the verb is a job.
+
+    >>> unknown_flags(["--worker=2", "x"], ["--workers"], beam=False)
+    ['unknown flag --worker (did you mean --workers?)', "unexpected argument 'x'"]
+    """
+    rest = _unknown_to_beam(leftover) if beam and leftover else list(leftover)
+    problems = []
+    for argument in rest:
+        if argument.startswith("-") and argument != "-":
+            flag = argument.split("=", 1)[0]
+            close = difflib.get_close_matches(flag, list(known), n=1, cutoff=0.75)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            problems.append(f"unknown flag {flag}{hint}")
+        else:
+            problems.append(f"unexpected argument {argument!r}")
+    return problems
+
+
+class _BeamParser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UsageError(f"Beam: {message}")
+
+
+def _unknown_to_beam(flags: Sequence[str]) -> list[str]:
+    from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
+
+    parser = type("Parser", (_BeamParser, _BeamArgumentParser), {})(
+        allow_abbrev=False, add_help=False
+    )
+    # Beam keeps the flags of each runner and file system in a subclass; the same one may have been
+    # registered twice, and adding its flags twice would raise.
+    for options in {str(cls): cls for cls in PipelineOptions.__subclasses__()}.values():
+        options._add_argparse_args(parser)
+    return list(parser.parse_known_args(list(flags))[1])

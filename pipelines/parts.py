@@ -1,0 +1,244 @@
+"""One part of a catalogue becomes codes: what a worker of the index job does, without Beam.
+
+A part is a run of consecutive tracks. Its files are written once and then a receipt; a track that
+cannot be hashed becomes a row in ``failures/`` and never stops the part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+import resource
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from hashing.decoder import Decoder
+from hashing.encoders import Hasher, TrackCodes
+from hashing.errors import AudioError, HashbeamError
+from pipelines import io
+from pipelines.runs import Receipt, Run, new_attempt
+from pipelines.stores import is_remote
+from pipelines.versions import FORMAT_VERSION, FileEntry
+
+MAX_PARTS = 4096  # 3 files each: the manifest of any catalogue stays small and opens at once
+MIN_TRACKS = 8  # a part: its own cost (four durable files, about 20 ms) stays below 1 % of decoding
+
+FAILURES = pa.schema(
+    [(name, pa.string()) for name in ("track_id", "uri", "stage", "error", "message")]
+)
+# What hashbeam says about a track, in the order of the columns; the catalogue's own follow.
+_MEASURED = {
+    "ordinal": pa.uint32(),
+    "track_id": pa.string(),
+    "uri": pa.string(),
+    "snippets": pa.uint32(),
+    "duration_s": pa.float64(),
+    "etag": pa.string(),
+    "size": pa.int64(),
+    "mtime": pa.float64(),
+}
+_JUDGED_BY_EAR = ("silent", "too-short")  # found while hashing; all other kinds while decoding
+
+
+@dataclasses.dataclass(frozen=True)
+class HashJob:
+    """What a worker must know to hash any part: small, and sent to each of them.
+
+    `max_seconds` of audio a track may have; `timeout_s` without a decoded block.
+    """
+
+    run: Run
+    max_seconds: float
+    timeout_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _Hashed:
+    """A track that was hashed: its place in the part, its codes, and its file as it was."""
+
+    row: int
+    codes: TrackCodes
+    size: int | None
+    mtime: float | None
+
+
+def tracks_per_part(n_tracks: int) -> int:
+    """How many consecutive tracks make a part.
+
+    >>> tracks_per_part(427), tracks_per_part(10_000_000)
+    (8, 2442)
+    """
+    return max(MIN_TRACKS, math.ceil(n_tracks / MAX_PARTS))
+
+
+def part_name(part: int) -> str:
+    """The name of a part's receipt: ``part-00012``."""
+    return f"part-{part:05d}"
+
+
+def catalog_path(run: Run) -> str:
+    """Where a run keeps its catalogue, one row group a part."""
+    return io.join(run.work, "catalog.parquet")
+
+
+def write_parts(run: Run, catalog: pa.Table) -> None:
+    """Cuts a catalogue into parts for the workers, unless an earlier start of the run has.
+
+    Args:
+        catalog: as from `pipelines.catalog.read_catalog`.
+    """
+    path = catalog_path(run)
+    if not io.exists(path):
+        io.write_table(path, catalog, row_group_size=tracks_per_part(catalog.num_rows))
+
+
+def hash_part(job: HashJob, part: int, hasher: Hasher, decoder: Decoder) -> Receipt:
+    """Hashes every track of a part and writes codes, tracks, failures, and the receipt.
+
+    Returns the receipt that counts: another's, where another attempt was faster.
+
+    Raises: HashbeamError where something cannot be written; never for a track.
+    """
+    started, cpu_s = time.time(), _cpu_s(decoder)
+    tracks = io.read_table(catalog_path(job.run), row_groups=[part])
+    hashed: list[_Hashed] = []
+    failures: list[dict[str, str]] = []
+    for row, (track_id, uri) in enumerate(
+        zip(tracks["track_id"].to_pylist(), tracks["uri"].to_pylist(), strict=True)
+    ):
+        try:
+            hashed.append(_hash_track(row, uri, job, hasher, decoder))
+        except Exception as error:  # whatever one file does, the other tracks go on
+            failures.append({"track_id": track_id, "uri": uri, **_explain(error)})
+    attempt = new_attempt()
+    files = []
+    if hashed:
+        codes = _codes_table(tracks, hashed, hasher)
+        first = part * tracks_per_part(job.run.plan.n_tracks)
+        files.append(_write(job.run, "codes", part, attempt, codes, hasher))
+        files.append(
+            _write(job.run, "tracks", part, attempt, _tracks_table(tracks, hashed, first), hasher)
+        )
+    if failures:
+        table = pa.Table.from_pylist(failures, schema=FAILURES)
+        files.append(_write(job.run, "failures", part, attempt, table, hasher))
+    finished = time.time()
+    kinds = Counter(failure["error"] for failure in failures)
+    counters = {
+        "tracks": tracks.num_rows,
+        "tracks_hashed": len(hashed),
+        "tracks_failed": len(failures),
+        **{f"failed_{kind}": count for kind, count in sorted(kinds.items())},
+        "snippets": sum(len(track.codes.snippet) for track in hashed),
+        "audio_s": sum(track.codes.duration_s for track in hashed),
+        "cpu_s": _cpu_s(decoder) - cpu_s,
+        "wall_s": finished - started,
+        "max_rss_bytes": _max_rss_bytes(),
+    }
+    return job.run.write_receipt(
+        Receipt(part_name(part), attempt, files, counters, started, finished)
+    )
+
+
+def _hash_track(row: int, uri: str, job: HashJob, hasher: Hasher, decoder: Decoder) -> _Hashed:
+    with io.local_copy(uri) as path:
+        blocks = decoder.blocks(
+            path,
+            hasher.features.sample_rate,
+            max_seconds=job.max_seconds,
+            timeout_s=job.timeout_s,
+        )
+        codes = hasher.hash_track(blocks)
+        stat = os.stat(path)
+    # The time of a temporary copy says nothing about the file that it was made from.
+    return _Hashed(row, codes, stat.st_size, None if is_remote(uri) else stat.st_mtime)
+
+
+def _explain(error: Exception) -> dict[str, str]:
+    message = " ".join(str(error).split())[:1000]
+    if isinstance(error, AudioError):
+        stage = "hash" if error.kind in _JUDGED_BY_EAR else "decode"
+        return {"stage": stage, "error": error.kind, "message": message}
+    stage = "fetch" if isinstance(error, HashbeamError | OSError) else "hash"
+    return {"stage": stage, "error": type(error).__name__, "message": message}
+
+
+def _codes_table(tracks: pa.Table, hashed: list[_Hashed], hasher: Hasher) -> pa.Table:
+    packed = np.concatenate([track.codes.codes for track in hashed])
+    snippet = np.concatenate([track.codes.snippet for track in hashed])
+    rows = np.repeat(
+        [track.row for track in hashed], [len(track.codes.snippet) for track in hashed]
+    )
+    start_ms = np.rint(snippet * (hasher.features.snippet_hop_s * 1000)).astype(np.int32)
+    code = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(hasher.code_bytes), len(packed), [None, pa.py_buffer(packed)]
+    )
+    return pa.table(
+        {
+            "track_id": tracks["track_id"].combine_chunks().take(pa.array(rows)),
+            "snippet": pa.array(snippet, pa.int32()),
+            "start_ms": pa.array(start_ms, pa.int32()),
+            "code": code,
+        }
+    )
+
+
+def _tracks_table(tracks: pa.Table, hashed: list[_Hashed], first: int) -> pa.Table:
+    kept = tracks.take(pa.array([track.row for track in hashed]))
+    own: dict[str, Any] = {
+        "ordinal": [first + track.row for track in hashed],
+        "snippets": [len(track.codes.snippet) for track in hashed],
+        "duration_s": [track.codes.duration_s for track in hashed],
+        "size": [track.size for track in hashed],
+        "mtime": [track.mtime for track in hashed],
+    }
+    columns = {}
+    for name, kind in _MEASURED.items():
+        if name in own:
+            columns[name] = pa.array(own[name], kind)
+        else:
+            found = name in kept.column_names
+            columns[name] = kept[name] if found else pa.nulls(len(hashed), kind)
+    for name in kept.column_names:
+        if name not in columns or name in own:
+            # A column of the catalogue that is called like one of ours is kept beside it.
+            columns[f"catalog_{name}" if name in own else name] = kept[name]
+    return pa.table(columns)
+
+
+def _write(
+    run: Run, kind: str, part: int, attempt: str, table: pa.Table, hasher: Hasher
+) -> FileEntry:
+    # Codes are noise to a compressor, and ids repeat 480 times in a row.
+    compression = {name: "none" if name == "code" else "zstd" for name in table.column_names}
+    info = io.write_table(
+        run.attempt_path(kind, part_name(part), attempt, ".parquet"),
+        table,
+        metadata={"hashbeam_format": str(FORMAT_VERSION), "hasher_digest": hasher.digest},
+        compression=compression,
+        use_dictionary=["track_id"] if kind == "codes" else False,
+    )
+    return run.entry(kind, info, part=part)
+
+
+def _cpu_s(decoder: Decoder) -> float:
+    """CPU seconds of this process and of its decoders so far, the dead and the living one."""
+    dead = resource.getrusage(resource.RUSAGE_CHILDREN)
+    living = 0.0
+    # Elsewhere than on Linux the decoder counts when it ends.
+    with contextlib.suppress(OSError), open(f"/proc/{decoder.pid}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+        living = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime
+    return time.process_time() + dead.ru_utime + dead.ru_stime + living
+
+
+def _max_rss_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,196 @@
+"""What an index run did: for people on stdout, for programs as JSON, and for later in run.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+import time
+from collections.abc import Sequence
+
+from hashing.tables import ShardStats, merge_stats
+from pipelines import io
+from pipelines.gather import failure_kinds
+from pipelines.options import IndexOptions
+from pipelines.records import Record
+from pipelines.runs import Receipt
+from pipelines.versions import FORMAT_VERSION, Manifest, current_version, load_json, version_path
+
+_PACKAGES = (
+    "hashbeam",
+    "numpy",
+    "pyarrow",
+    "apache-beam",
+    "onnxruntime",
+    "soundfile",
+    "soxr",
+    "av",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary(Record):
+    """Counters and timings of a run, units in the names.
+
+    `startup_s` is from the command to the first part's start; `hash_wall_s` from there to the last
+    part's end; `wall_s` all. `times_real_time` is audio per `hash_wall_s`,
+    `times_real_time_per_cpu` audio per CPU time of hashing, decoder included; parts that an earlier
+    start of the run had finished count in neither wall time nor speed. `entropy_bits` is the mean
+    over the tables, `max_rss_bytes` that of the largest worker.
+    """
+
+    index: str
+    version: str
+    model: str
+    tracks: int
+    tracks_indexed: int
+    tracks_failed: int
+    failures: dict[str, int]
+    audio_s: float
+    snippets: int
+    key_bits: int
+    n_tables: int
+    postings: int
+    table_bytes: int
+    bytes_per_posting: float
+    max_bucket: int
+    entropy_bits: float
+    workers: int
+    parts_resumed: int
+    startup_s: float
+    hash_wall_s: float
+    hash_cpu_s: float
+    tables_wall_s: float
+    tables_cpu_s: float
+    wall_s: float
+    times_real_time: float
+    times_real_time_per_cpu: float
+    max_rss_bytes: int
+    versions: dict[str, str]
+    format_version: int = FORMAT_VERSION
+
+    def to_line(self) -> str:
+        """One line of JSON."""
+        return json.dumps(self.to_json())
+
+    def to_text(self) -> str:
+        """A few lines for people."""
+        lines = [
+            f"{self.index}: version {self.version} is published",
+            f"  {self.tracks_indexed} of {self.tracks} tracks, {self.audio_s / 3600:.2f} h, "
+            f"{self.snippets} snippets",
+            f"  {self.n_tables} tables of {self.key_bits} bits, {self.postings} postings, "
+            f"{self.table_bytes / 1e6:.1f} MB",
+            f"  {self.times_real_time:.0f} × real time with {self.workers} "
+            f"worker{'s' if self.workers > 1 else ''}, {self.times_real_time_per_cpu:.0f} × per "
+            f"CPU; {self.wall_s:.1f} s in all, {self.startup_s:.1f} s of them to start",
+        ]
+        if self.parts_resumed:
+            lines.append(f"  {self.parts_resumed} parts were finished before")
+        if self.tracks_failed:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in self.failures.items())
+            where = version_path(self.index, self.version, "failures")
+            lines.append(f"  {self.tracks_failed} tracks failed ({kinds}): see {where}")
+        return "\n".join(lines)
+
+
+def summarise(
+    options: IndexOptions,
+    manifest: Manifest,
+    parts: Sequence[Receipt],
+    shards: Sequence[Receipt],
+    launched: float,
+) -> Summary:
+    """The summary of a run that is about to be published.
+
+    Args:
+        parts: receipts of all parts; those that started before `launched` (Unix s) were finished
+            by an earlier start of the run.
+    """
+    now = time.time()
+    fresh = [part for part in parts if part.started >= launched]
+    first = min((part.started for part in fresh), default=launched)
+    hash_wall_s = max((part.finished for part in fresh), default=launched) - first
+    hash_cpu_s = _total(fresh, "cpu_s")
+    fresh_audio_s = _total(fresh, "audio_s")
+    built = [shard for shard in shards if shard.started >= launched]
+    table_bytes = sum(entry.bytes for shard in shards for entry in shard.files)
+    tables = _table_stats(shards)
+    postings = sum(table.postings for table in tables)
+    counters = manifest.counters
+    return Summary(
+        index=options.out,
+        version=manifest.version,
+        model=manifest.model["name"],
+        tracks=int(counters["tracks"]),
+        tracks_indexed=int(counters["tracks_hashed"]),
+        tracks_failed=int(counters["tracks_failed"]),
+        failures=failure_kinds(parts),
+        audio_s=counters["audio_s"],
+        snippets=int(counters["snippets"]),
+        key_bits=manifest.key_bits,
+        n_tables=manifest.n_tables,
+        postings=postings,
+        table_bytes=table_bytes,
+        bytes_per_posting=table_bytes / max(postings, 1),
+        max_bucket=max(table.max_bucket for table in tables),
+        entropy_bits=sum(table.entropy_bits for table in tables) / len(tables),
+        workers=options.workers,
+        parts_resumed=len(parts) - len(fresh),
+        startup_s=first - launched,
+        hash_wall_s=hash_wall_s,
+        hash_cpu_s=hash_cpu_s,
+        tables_wall_s=_span_s(built),
+        tables_cpu_s=_total(built, "cpu_s"),
+        wall_s=now - launched,
+        times_real_time=fresh_audio_s / hash_wall_s if hash_wall_s else 0.0,
+        times_real_time_per_cpu=fresh_audio_s / hash_cpu_s if hash_cpu_s else 0.0,
+        max_rss_bytes=int(max((part.counters["max_rss_bytes"] for part in parts), default=0)),
+        versions=_versions(),
+    )
+
+
+def read_summary(index: str) -> Summary:
+    """The summary of the run that made the published version.
+
+    Raises: IndexFormatError where it is damaged; HashbeamError where it is missing.
+    """
+    path = version_path(index, current_version(index) or "", "run.json")
+    return Summary.from_json(load_json(io.read_bytes(path), path), path)
+
+
+def _table_stats(shards: Sequence[Receipt]) -> list[ShardStats]:
+    """The balance of each table of each segment."""
+    ranges: dict[tuple[int | None, int | None], list[ShardStats]] = {}
+    for shard in shards:
+        counters, place = shard.counters, shard.files[0]
+        ranges.setdefault((place.segment, place.table), []).append(
+            ShardStats(
+                postings=int(counters["postings"]),
+                distinct_keys=int(counters["distinct_keys"]),
+                max_bucket=int(counters["max_bucket"]),
+                entropy_bits=counters["entropy_bits"],
+            )
+        )
+    return [merge_stats(stats) for stats in ranges.values()]
+
+
+def _total(receipts: Sequence[Receipt], counter: str) -> float:
+    return sum(receipt.counters[counter] for receipt in receipts)
+
+
+def _span_s(receipts: Sequence[Receipt]) -> float:
+    if not receipts:
+        return 0.0
+    return max(one.finished for one in receipts) - min(one.started for one in receipts)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,141 @@
+"""``hashbeam train``: models are made from a catalogue of music."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any
+
+from hashing.errors import HashbeamError, UsageError
+from pipelines.catalog import read_catalog
+from pipelines.options import Checker
+
+DESCRIPTION = """\
+Train a hasher on a catalogue of music and write a model folder.
+
+  pip install 'hashbeam[train]'
+  hashbeam train forgiving --catalog music/catalog.csv --noise noise --rooms rir --out models/mine
+  hashbeam index --catalog music/catalog.csv --model models/mine --out INDEX
+
+Training shows loss and held-out figures as it goes, writes checkpoints into --work, and goes on
+from there when the same command is run again. The same seed, data and machine give the same
+model."""
+
+KINDS = ("forgiving",)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of the verb."""
+    parser.add_argument("kind", metavar="KIND", help=f"what to train: {', '.join(KINDS)}")
+    parser.add_argument("--catalog", metavar="FILE", help="music to train on; see `catalog`")
+    parser.add_argument("--out", metavar="DIR", help="the model folder to write")
+    parser.add_argument(
+        "--work", metavar="DIR", help="decoded music and checkpoints (default: OUT.work)"
+    )
+    parser.add_argument(
+        "--noise",
+        metavar="DIR",
+        nargs="+",
+        default=[],
+        help="folders of ambient recordings; without one, noise is synthetic",
+    )
+    parser.add_argument(
+        "--rooms",
+        metavar="DIR",
+        nargs="+",
+        default=[],
+        help="folders of room responses; without one, rooms are synthetic",
+    )
+    parser.add_argument(
+        "--group",
+        metavar="COLUMN",
+        nargs="+",
+        default=["album", "artist_name"],
+        help="columns that must not be on both sides of a split (default: album artist_name)",
+    )
+    parser.add_argument(
+        "--same",
+        metavar="COLUMN",
+        default="",
+        help="column whose equal values are one recording, for calibration",
+    )
+    parser.add_argument("--seed", metavar="N", default="1", help="(default: 1)")
+    parser.add_argument(
+        "--steps", metavar="N", help="training steps (default: the shipped model's)"
+    )
+    parser.add_argument("--songs", metavar="N", help="songs that each network learns")
+    parser.add_argument("--excerpts", metavar="N", help="excerpts in the pool")
+    parser.add_argument("--queries", metavar="N", help="calibration queries for each index size")
+    parser.add_argument(
+        "--threads", metavar="N", default="1", help="threads of the networks (default: 1)"
+    )
+
+
+def run(args: argparse.Namespace, beam_args: list[str]) -> int:
+    """Train, and say where the model is."""
+    del beam_args
+    if args.kind not in KINDS:
+        raise UsageError(f"no kind {args.kind!r} to train: use one of {', '.join(KINDS)}")
+    checker = Checker(args)
+    catalog, out = checker.text("--catalog"), checker.text("--out")
+    seed = checker.integer("--seed", low=0, high=2**31 - 1)
+    threads = checker.integer("--threads", low=1, high=1024)
+    settings: dict[str, Any] = {"seed": seed}
+    for flag in ("--steps", "--songs"):
+        if checker.given(flag):
+            settings[flag[2:]] = checker.integer(flag, low=1)
+    excerpts = checker.integer("--excerpts", low=8) if checker.given("--excerpts") else 0
+    queries = checker.integer("--queries", low=1) if checker.given("--queries") else 0
+    checker.finish()
+    table = read_catalog(catalog)
+    try:
+        import onnx  # noqa: F401
+        import torch
+    except ImportError as error:
+        raise HashbeamError(
+            f"training needs {error.name}, which is not installed: pip install 'hashbeam[train]'"
+        ) from None
+    from hashing.training.forgiving import ForgivingTraining
+    from hashing.training.recipe import Recipe, require_audio, train_forgiving
+
+    torch.set_num_threads(threads)
+    columns = [name for name in (*args.group, args.same) if name and name in table.column_names]
+    rows = [
+        {name: _text(row[name]) for name in ("track_id", "uri", *columns)}
+        for row in table.to_pylist()
+    ]
+    noise, rooms = [Path(folder) for folder in args.noise], [Path(folder) for folder in args.rooms]
+    require_audio([*noise, *rooms])
+    shown = [f"--{name} {value}" for name, value in settings.items()]
+    more: dict[str, Any] = {"excerpts": excerpts} if excerpts else {}
+    if queries:
+        more["calibration_queries"] = queries
+    recipe = Recipe(
+        rows,
+        noise,
+        rooms,
+        tuple(name for name in args.group if name in columns),
+        args.same if args.same in columns else "",
+        # Names of files tell where the data came from; folders of one machine do not.
+        command=shlex.join(["hashbeam", "train", "forgiving", "--catalog", Path(catalog).name])
+        + " "
+        + " ".join(shown),
+        **more,
+    )
+    model = train_forgiving(
+        recipe,
+        ForgivingTraining(**settings),
+        Path(out),
+        Path(args.work or f"{out}.work"),
+        lambda line: print(line, flush=True),
+    )
+    print(f"model {model.path} with digest {model.digest[:16]}; use it with --model {model.path}")
+    return 0
+
+
+def _text(value: object) -> str:
+    # Lists (several artists) count as one name: tracks of the same people stay together.
+    if isinstance(value, list):
+        return "; ".join(str(item) for item in value)
+    return "" if value is None else str(value)

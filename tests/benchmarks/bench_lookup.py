@@ -1,0 +1,92 @@
+"""Look-up speed against generated tables: 20 snippets x 20 tables a query, offsets included.
+
+Queries are cut from the index itself (true hits on a diagonal) and from nowhere (chance hits only),
+half and half. What is timed is everything from keys to ranked matches: bucket look-up, votes,
+windows of diagonals, ranking and scores.
+
+    python tests/benchmarks/bench_lookup.py --postings 50000000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from bench_tables import make_index
+from model_fixture import random_model
+
+from hashing.encoders import Hasher
+from hashing.search import QUERY_HOP, Searcher
+from hashing.shards import TableSet
+
+SNIPPETS = 20  # of a query: 2.4 s beyond the first second, 0.125 s apart
+KEY_BITS = 22
+N_TABLES = 20
+SNIPPETS_PER_TRACK = 480  # four minutes at a hop of 0.5 s
+
+
+class EqualTracks:
+    """Tracks of one length, so that no catalogue is needed."""
+
+    def locate(self, segment: int, gids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `hashing.search.Tracks`."""
+        ordinals = gids // SNIPPETS_PER_TRACK
+        return ordinals, ordinals * SNIPPETS_PER_TRACK
+
+
+def main() -> int:
+    """Build or reuse the tables, then time batches of queries."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--postings", type=int, default=50_000_000, help="of each table")
+    parser.add_argument("--queries", type=int, default=3200)
+    parser.add_argument("--work-dir", type=Path, help="keep the tables here for the next run")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = args.work_dir or Path(scratch)
+        figures = measure(folder, Path(scratch), args.postings, args.queries)
+    if args.json:
+        print(json.dumps(figures))
+    else:
+        for name, value in figures.items():
+            print(f"{name:32s}{value:>14,.2f}")
+    return 0
+
+
+def measure(folder: Path, scratch: Path, postings: int, n_queries: int) -> dict[str, float]:
+    """Queries a second on one core, by the clock and by CPU time."""
+    key_bits = min(KEY_BITS, max(12, int(np.ceil(np.log2(postings))) - 3))
+    entries, _ = make_index(folder, postings, key_bits, N_TABLES, 1)
+    hasher = Hasher(random_model(scratch / "model"))
+    tables = TableSet(entries, N_TABLES, key_bits)
+    searcher = Searcher(hasher, tables, EqualTracks(), key_bits, postings, probes=1)
+    rng = np.random.default_rng(2)
+    steps = np.arange(SNIPPETS) * 1
+    every_query = [
+        rng.integers(1 << key_bits, size=(SNIPPETS, 1, N_TABLES)).astype(np.uint32)
+        for _ in range(n_queries + 64)
+    ]
+    searcher.search_keys(every_query[:64], [steps] * 64, top=5)
+    started, cpu = time.perf_counter(), time.process_time()
+    answers = searcher.search_keys(every_query[64:], [steps] * n_queries, top=5)
+    wall_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu
+    assert len(answers) == n_queries
+    return {
+        "postings_per_table": postings,
+        "key_bits": key_bits,
+        "tables": N_TABLES,
+        "query_hop_frames": QUERY_HOP,
+        "queries_per_s_wall": n_queries / wall_s,
+        "queries_per_s_cpu": n_queries / cpu_s,
+        "max_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

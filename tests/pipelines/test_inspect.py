@@ -1,0 +1,159 @@
+"""``hashbeam info`` and ``hashbeam verify``: what they say of a sound index and of damaged ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from index_helpers import error_line, paths, run_index
+from tiny_catalog import tiny_catalog
+
+from pipelines.cli import main
+from pipelines.versions import open_manifest
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Path:
+    """An index of nine tracks; not to be changed."""
+    folder = tmp_path_factory.mktemp("inspect")
+    catalog = tiny_catalog(folder / "music", 9, files=2)
+    assert run_index(catalog, folder / "index", model_folder) == 0
+    return folder / "index"
+
+
+@pytest.fixture
+def index(published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A copy to be damaged."""
+    shutil.copytree(published, tmp_path / "index")
+    capsys.readouterr()
+    return tmp_path / "index"
+
+
+def test_info_tells_what_an_index_holds(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(index), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["version"], facts["parent"], facts["n_tables"]) == ("000001", None, 20)
+    assert (facts["tracks"], facts["tracks_hashed"], facts["tracks_failed"]) == (9, 9, 0)
+    assert facts["kinds"]["codes"]["rows"] == facts["snippets"]
+    assert facts["kinds"]["tables"]["rows"] == 20 * facts["snippets"]
+    sizes = sum(path.stat().st_size for path in index.glob("versions/000001/codes/*"))
+    assert facts["kinds"]["codes"]["bytes"] == sizes
+    assert main(["info", str(index)]) == 0
+    text = capsys.readouterr().out
+    assert "9 of 9 tracks" in text
+    assert "20 tables of 12 bits" in text
+
+
+def test_a_sound_index_is_whole(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(index), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["problems"] == []
+    assert found["files"] == 2 + 2 + 20
+    assert main(["verify", str(index)]) == 0
+    assert "is whole" in capsys.readouterr().out
+
+
+def flip(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["codes", "tracks", "tables"])
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-7]), "is truncated: "),
+        (lambda path: flip(path, -1), "has SHA-256 "),
+        (lambda path: path.unlink(), "is missing"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"x"), "is too long: "),
+    ],
+)
+def test_every_damage_is_found_and_named(
+    index: Path,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    damage: object,
+    expected: str,
+) -> None:
+    path = paths(index, open_manifest(str(index)), kind)[1]
+    damage(path)
+    assert main(["verify", str(index), "--json"]) == 1
+    captured = capsys.readouterr()
+    (problem,) = json.loads(captured.out)["problems"]
+    assert problem.startswith(f"{path} {expected}")
+    assert captured.err.count("\n") == 1
+    assert "build the index anew" in captured.err
+
+
+def test_all_problems_are_listed(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = open_manifest(str(index))
+    for path in paths(index, manifest, "tables")[3:6]:
+        path.unlink()
+    assert main(["verify", str(index)]) == 1
+    assert capsys.readouterr().out.count("is missing") == 3
+
+
+def edit_manifest(index: Path, **changes: object) -> None:
+    path = index / "versions/000001/manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("verb", ["info", "verify"])
+def test_another_format_version_is_refused(
+    index: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    edit_manifest(index, format_version=9)
+    assert main([verb, str(index)]) == 1
+    line = error_line(capsys, verb)
+    assert f"{index}/versions/000001/manifest.json has format version 9" in line
+    assert "this hashbeam reads 1" in line
+
+
+def test_files_of_another_model_are_named(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit_manifest(index, model={"name": "other", "digest": "0" * 64})
+    assert main(["verify", str(index), "--json"]) == 1
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert len(problems) == 4  # two files of codes, two of tracks
+    assert all(
+        "was made by model" in text and "the index by 000000000000" in text for text in problems
+    )
+
+
+def test_tables_that_do_not_fit_the_codes_are_found(
+    index: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = json.loads((index / "versions/000001/manifest.json").read_text())
+    keep = [row for row, table in enumerate(manifest["files"]["table"]) if table != 4]
+    files = {name: [column[row] for row in keep] for name, column in manifest["files"].items()}
+    edit_manifest(index, files=files)
+    assert main(["verify", str(index), "--json"]) == 1
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert problems[0] == "segment 0, table 4: the shards do not cover all keys: []"
+    edit_manifest(index, files=manifest["files"], n_tables=21)
+    assert main(["verify", str(index), "--json"]) == 1
+    assert "table 20" in json.loads(capsys.readouterr().out)["problems"][0]
+
+
+@pytest.mark.parametrize("verb", ["info", "verify"])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("nowhere", "there is no such index"), ("file", "is a file"), ("folder", "is no index")],
+)
+def test_what_is_no_index_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, name: str, expected: str
+) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    assert main([verb, str(tmp_path / name)]) == 1
+    assert expected in error_line(capsys, verb)
+
+
+def test_tracks_keep_the_columns_of_the_catalogue(index: Path) -> None:
+    names = pq.read_schema(paths(index, open_manifest(str(index)), "tracks")[0]).names
+    assert names == [
+        "ordinal", "track_id", "uri", "snippets", "duration_s", "etag", "size", "mtime", "title",
+    ]  # fmt: skip
