@@ -161,6 +161,8 @@ class Condition:
         for step in name.split("+"):
             if step == "reverb":
                 reverb = True
+            elif (codec and step in CODECS) or (noise and "@" in step):
+                raise UsageError(f"condition {name!r}: one noise and one codec at most, not {step}")
             elif step in CODECS:
                 codec = step
             elif match := re.fullmatch(r"(white|ambience)@(-?\d{1,2})", step):

@@ -1,8 +1,9 @@
-"""`decode_blocks` in a child process, because a broken file may crash or hang a native decoder.
+"""Decoding and hashing in a child process: a broken file may crash or hang a native decoder.
 
-One child serves many files. Requests and answers are frames of a type byte, a length (u32,
-little-endian) and a body: ``Q`` a request (JSON), ``B`` a block of float32 samples, ``E`` an
-error (JSON: kind, message), ``D`` done, ``H`` ready. Nothing that crosses the pipe is unpickled.
+One child serves many files; `hashing.decoder_child` is its program. Requests and answers are frames
+of a type byte, a length (u32, little-endian) and a body: ``Q`` a request (JSON), ``B`` a block of
+float32 samples, ``P`` still at work, ``C`` the codes of a track, ``E`` an error (JSON: kind,
+message), ``D`` done, ``H`` ready. Nothing that crosses the pipe is unpickled.
 """
 
 from __future__ import annotations
@@ -24,21 +25,16 @@ from typing import IO, Any
 
 import numpy as np
 
+from hashing.encoders import Hasher, TrackCodes
 from hashing.errors import AudioError
 
-# A damaged header can ask for any amount of memory. A healthy decode maps under 1 GB, libraries
-# included; at this limit the request fails in the child instead of starving the machine.
-ADDRESS_SPACE_BYTES = 4 << 30
-# Blocks are joined up to this size: 4 s at 8 kHz, so that the pipe costs nothing beside decoding.
-FRAME_BYTES = 1 << 17
 PIPE_BYTES = 1 << 20  # Linux's limit for everyone: the child decodes ahead while its reader works
 MAX_FRAME_BYTES = 1 << 28  # a longer frame is no frame; blocks are bounded by the decoders' packets
-IDLE_POLL_S = 5.0  # an idle child looks so often whether its parent lives
+PREPARE_S = 120.0  # a busy machine with a cold disk loads the libraries in seconds
 CLOSE_S = 1.0  # an idle child needs milliseconds to exit
 
-ALARM_MARGIN_S = 5.0  # the parent's own time limit comes first
-
-_HEAD = struct.Struct("<cI")
+HEAD = struct.Struct("<cI")
+_CODES = struct.Struct("<dI")
 
 
 class Decoder:
@@ -53,7 +49,7 @@ class Decoder:
     """
 
     def __init__(self, command: Sequence[str] | None = None) -> None:
-        self._command = list(command or [sys.executable, "-m", "hashing.decoder"])
+        self._command = list(command or [sys.executable, "-m", "hashing.decoder_child"])
         self._child: subprocess.Popen[bytes] | None = None
         self._busy = False
         self._ready = False  # the child has said a word
@@ -87,7 +83,7 @@ class Decoder:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, places)),
             "PYTHONSAFEPATH": "1",
-            # numpy multiplies nothing here; its thread pool would map memory for every core.
+            # Every core has a worker of its own.
             "OPENBLAS_NUM_THREADS": "1",
         }
         try:
@@ -138,7 +134,6 @@ class Decoder:
         seconds; either way the next call has a fresh child. A generator that is closed before
         its end costs a new child as well.
         """
-        name = path if path.isprintable() else ascii(path)
         request = {
             "path": path,
             "sample_rate": sample_rate,
@@ -146,6 +141,45 @@ class Decoder:
             "start_s": start_s,
             "duration_s": duration_s,
         }
+        for kind, body in self._ask(path, request, timeout_s):
+            if kind == b"B":
+                yield np.frombuffer(body, np.float32)
+
+    def prepare(self, hasher: Hasher) -> None:
+        """Have the child load a hasher, and all that the first file would load; waits for it.
+
+        Raises: AudioError of kind ``crashed`` or ``timeout`` where the child cannot be started.
+        """
+        request = {"model": str(hasher.model.path), "path": ""}
+        for _ in self._ask("(start)", request, PREPARE_S):
+            pass
+
+    def hash_track(
+        self, path: str, hasher: Hasher, *, max_seconds: float = 7200.0, timeout_s: float = 60.0
+    ) -> TrackCodes:
+        """What `Hasher.hash_track` makes of a file, computed where it is decoded.
+
+        A catalogue is hashed like this: samples that do not cross a pipe cost nothing, and a file
+        that makes the hasher fail cannot take the worker with it. Errors as in `blocks`, and those
+        of `Hasher.hash_track`.
+        """
+        request = {
+            "path": path,
+            "sample_rate": hasher.features.sample_rate,
+            "max_seconds": max_seconds,
+            "model": str(hasher.model.path),
+        }
+        for kind, body in self._ask(path, request, timeout_s):
+            if kind == b"C":
+                with contextlib.suppress(ValueError, struct.error):
+                    return unpack_codes(body, hasher.code_bytes)
+        raise self._nonsense(_shown(path))
+
+    def _ask(
+        self, path: str, request: dict[str, Any], timeout_s: float
+    ) -> Iterator[tuple[bytes, bytearray]]:
+        """The frames that answer a request, up to the one that ends it."""
+        name = _shown(path)
         if self._busy:
             self._kill()
         child = self._request(json.dumps({"timeout_s": timeout_s, **request}).encode())
@@ -156,13 +190,12 @@ class Decoder:
                     raise RuntimeError("another file was begun before this one ended")
                 kind, body = self._answer(child, name, timeout_s)
                 self._ready = True
-                if kind == b"B":
-                    yield np.frombuffer(body, np.float32)
-                elif kind == b"D":
-                    self._busy = False
-                    return
-                elif kind == b"E":
+                if kind == b"E":
                     raise self._reported(name, body)
+                self._busy = kind not in (b"C", b"D")
+                yield kind, body
+                if kind in (b"C", b"D"):
+                    return
         finally:
             if self._busy and child is self._child:
                 self._kill()
@@ -173,7 +206,7 @@ class Decoder:
             self.start()
             assert self._child is not None
             try:
-                _send(_fd(self._child.stdin), b"Q", body)
+                send(_fd(self._child.stdin), b"Q", body)
                 return self._child
             except OSError:
                 self._kill()
@@ -187,11 +220,11 @@ class Decoder:
         """Read one frame, or kill the child and raise what it deserves."""
         deadline = time.monotonic() + timeout_s
         try:
-            kind, length = _HEAD.unpack(_receive(_fd(child.stdout), _HEAD.size, deadline))
-            sound = kind in (b"H", b"B", b"D", b"E") and length <= MAX_FRAME_BYTES
+            kind, length = HEAD.unpack(receive(_fd(child.stdout), HEAD.size, deadline))
+            sound = kind in (b"H", b"B", b"P", b"C", b"D", b"E") and length <= MAX_FRAME_BYTES
             if not sound or (kind == b"B" and length % 4):
                 raise self._nonsense(name)
-            return kind, _receive(_fd(child.stdout), length, deadline)
+            return kind, receive(_fd(child.stdout), length, deadline)
         except TimeoutError:
             self._kill()
             raise _timeout(name, timeout_s) from None
@@ -232,6 +265,10 @@ class Decoder:
         return child.returncode
 
 
+def _shown(path: str) -> str:
+    return path if path.isprintable() else ascii(path)
+
+
 def _timeout(name: str, timeout_s: float) -> AudioError:
     return AudioError("timeout", f"{name} hangs the decoder: nothing in {timeout_s:g} s")
 
@@ -241,10 +278,10 @@ def _fd(stream: IO[bytes] | None) -> int:
     return stream.fileno()
 
 
-def _send(fd: int, kind: bytes, *body: Any) -> None:
+def send(fd: int, kind: bytes, *body: Any) -> None:
     """Write one frame whose body is the buffers `body`, without joining them."""
     views = [memoryview(part).cast("B") for part in body]
-    views.insert(0, memoryview(_HEAD.pack(kind, sum(map(len, views)))))
+    views.insert(0, memoryview(HEAD.pack(kind, sum(map(len, views)))))
     while views:
         written = os.writev(fd, views)
         while views and written >= len(views[0]):
@@ -253,7 +290,29 @@ def _send(fd: int, kind: bytes, *body: Any) -> None:
             views[0] = views[0][written:]
 
 
-def _receive(fd: int, length: int, deadline: float) -> bytearray:
+def pack_codes(track: TrackCodes) -> list[Any]:
+    """The buffers of a ``C`` frame: duration (s), number of snippets, their numbers and codes."""
+    head = _CODES.pack(track.duration_s, len(track.snippet))
+    return [head, track.snippet.astype("<i4"), np.ascontiguousarray(track.codes)]
+
+
+def unpack_codes(body: bytearray, code_bytes: int) -> TrackCodes:
+    """What `pack_codes` has packed; ValueError or struct.error for anything else.
+
+    >>> codes = TrackCodes(np.ones((2, 3), np.uint8), np.array([0, 2], np.int32), 1.5)
+    >>> packed = bytearray(b"".join(bytes(part) for part in pack_codes(codes)))
+    >>> unpack_codes(packed, 3).snippet.tolist(), unpack_codes(packed, 3).duration_s
+    ([0, 2], 1.5)
+    """
+    duration_s, n = _CODES.unpack_from(body)
+    if len(body) != _CODES.size + n * (4 + code_bytes) or not n:
+        raise ValueError(f"{len(body)} bytes do not hold {n} codes of {code_bytes} bytes")
+    snippet = np.frombuffer(body, "<i4", n, _CODES.size).astype(np.int32)
+    codes = np.frombuffer(body, np.uint8, n * code_bytes, _CODES.size + 4 * n)
+    return TrackCodes(codes.reshape(n, code_bytes), snippet, duration_s)
+
+
+def receive(fd: int, length: int, deadline: float) -> bytearray:
     """Read exactly `length` bytes; TimeoutError after `deadline`, EOFError at the end."""
     body = bytearray(length)
     view = memoryview(body)
@@ -268,77 +327,3 @@ def _receive(fd: int, length: int, deadline: float) -> bytearray:
             raise EOFError
         view = view[got:]
     return body
-
-
-def _serve(requests: int, answers: int) -> None:
-    """Answer requests until their pipe ends or the parent is gone."""
-    from hashing import audio
-
-    # What nearly every file needs, loaded before the first one comes.
-    __import__("soundfile"), __import__("soxr"), __import__("av")
-    _send(answers, b"H")
-    parent = os.getppid()
-    while True:
-        # Another process that the parent forked may hold the pipe open after the parent's end.
-        while not select.select([requests], [], [], IDLE_POLL_S)[0]:
-            if os.getppid() != parent:
-                return
-        try:
-            _, length = _HEAD.unpack(_receive(requests, _HEAD.size, math.inf))
-            request = json.loads(_receive(requests, length, math.inf))
-        except EOFError:
-            return
-        timeout_s = request.pop("timeout_s")
-        try:
-            for joined in _joined(audio.decode_blocks(**request), timeout_s):
-                _send(answers, b"B", *joined)
-            _send(answers, b"D")
-        except AudioError as error:
-            _send(answers, b"E", _error(error.kind, str(error)))
-        except MemoryError:
-            limit = f"needs more than {ADDRESS_SPACE_BYTES >> 30} GiB of memory"
-            _send(answers, b"E", _error("unreadable", f"{request['path']} {limit}"))
-
-
-def _error(kind: str, message: str) -> bytes:
-    return json.dumps({"kind": kind, "message": message}).encode()
-
-
-def _joined(blocks: Iterator[np.ndarray], timeout_s: float) -> Iterator[list[np.ndarray]]:
-    """Gather blocks into frames of FRAME_BYTES.
-
-    The kernel's alarm ends a process that decodes one frame for too long: should the parent be
-    gone, nobody else would, and no Python code runs while a native decoder hangs.
-    """
-    pending: list[np.ndarray] = []
-    size = 0
-    signal.setitimer(signal.ITIMER_REAL, timeout_s + ALARM_MARGIN_S)
-    for block in blocks:
-        pending.append(block)
-        size += block.nbytes
-        if size >= FRAME_BYTES:
-            signal.setitimer(signal.ITIMER_REAL, 0)  # a reader may take its time
-            yield pending
-            pending, size = [], 0
-            signal.setitimer(signal.ITIMER_REAL, timeout_s + ALARM_MARGIN_S)
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    if pending:
-        yield pending
-
-
-def main() -> None:
-    """Serve a `Decoder` on stdin and stdout; ends when stdin does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business: it closes us
-    answers = os.dup(1)
-    os.dup2(2, 1)  # what a native library prints must not end up between the frames
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(BrokenPipeError):  # the parent is gone
-        _serve(0, answers)
-
-
-if __name__ == "__main__":
-    main()

@@ -80,7 +80,7 @@ class Hasher:
         self.model = model
         self.digest = model.digest
         self.n_tables, self.key_bits_max = self._tables.shape
-        self._session = _session(model)
+        self._session = _session(model, self.features, self.bits)
 
     @classmethod
     def load(cls, name_or_folder: str = DEFAULT_MODEL) -> Hasher:
@@ -96,6 +96,12 @@ class Hasher:
     def code_bytes(self) -> int:
         """Bytes of a packed code."""
         return -(-self.bits // 8)
+
+    def warm_up(self) -> None:
+        """Load what the first track would load: libraries that are imported late."""
+        rng = np.random.default_rng(0)
+        samples = 2 * self.features.snippet_samples
+        self.hash_track([rng.standard_normal(samples).astype(np.float32)])
 
     def table_bits(self, key_bits: int) -> npt.NDArray[np.int16]:
         """Positions of the bits of each table's key, [n_tables, key_bits].
@@ -179,7 +185,11 @@ class Hasher:
         return float(samples / config.sample_rate)
 
 
-def _session(model: Model) -> Any:
+# A folder that cannot exist, for the session to look for tensors outside of the graph.
+NOWHERE = "/dev/null"
+
+
+def _session(model: Model, features: FeatureConfig, bits: int) -> Any:
     # onnxruntime is imported late: it costs 0.3 s, which `--help` and `info` need not pay.
     import onnxruntime
 
@@ -189,6 +199,11 @@ def _session(model: Model) -> Any:
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
+    # Weights in a file beside the graph would be looked for in the current folder, and are no part
+    # of the digest.
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", NOWHERE
+    )
     try:
         session = onnxruntime.InferenceSession(
             model.graph("model"), options, providers=["CPUExecutionProvider"]
@@ -198,4 +213,16 @@ def _session(model: Model) -> Any:
     except Exception as error:  # onnxruntime raises classes of its own that it does not export
         reason = str(error).splitlines()[0][:200]
         raise ModelError(f"model {model.path}: model.onnx cannot be run ({reason})") from None
+    ends = [
+        [(end.name, end.type, end.shape[1:]) for end in side]
+        for side in (session.get_inputs(), session.get_outputs())
+    ]
+    width = features.n_bands * features.snippet_frames
+    if ends[0] != [("snippets", "tensor(float)", [width])] or (
+        [end[1:] for end in ends[1]] != [("tensor(float)", [bits])]
+    ):
+        raise ModelError(
+            f"model {model.path}: model.onnx does not turn snippets of {width} values into "
+            f"{bits} responses: copy the model anew"
+        )
     return session

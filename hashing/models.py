@@ -101,7 +101,7 @@ def load_model(name_or_folder: str) -> Model:
     config_bytes = _read(folder / "config.json")
     try:
         config = json.loads(config_bytes)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{folder / 'config.json'} is not JSON ({error}): copy it anew") from None
     if not isinstance(config, dict) or not isinstance(config.get("kind"), str):
         raise ModelError(f"{folder / 'config.json'} names no kind of model: is it a model folder?")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from hashing import voting
 from hashing.confidence import Confidence, Evidence
 from hashing.encoders import Hasher, QueryCodes
+from hashing.errors import ModelError
 from hashing.forgiving import probe_keys
 from hashing.shards import TableSet
 
@@ -23,7 +24,7 @@ Values = npt.NDArray[np.float64]
 QUERY_HOP = 4
 
 # Keys looked up for each snippet and table.
-PROBES = 4
+PROBES = 8
 
 # Two windows are about the same part of a query when they share more than this of the shorter one.
 OVERLAP = 0.5
@@ -85,6 +86,11 @@ class Searcher:
         probes: int = PROBES,
         max_bucket: int | None = None,
     ) -> None:
+        if hasher.features.snippet_hop % QUERY_HOP:
+            raise ModelError(
+                f"model {hasher.model.name} has snippets {hasher.features.snippet_hop} frames "
+                f"apart, no multiple of the {QUERY_HOP} frames of a query: it cannot be looked up"
+            )
         self.hasher = hasher
         self.tables = tables
         self.tracks = tracks
@@ -156,7 +162,7 @@ class Searcher:
         first_gid = np.zeros(valid.shape, dtype=np.int64)
         ordinal[valid], first_gid[valid] = self.tracks.locate(segment, windows.gid[valid])
         surprise = voting.surprise(
-            windows.evidence, windows.votes, look_ups[:, None], self.n_snippets
+            windows.evidence, windows.votes.astype(np.float64), look_ups[:, None], self.n_snippets
         )
         return _Places(
             segment=np.full(valid.shape, segment, dtype=np.int64),

@@ -35,20 +35,25 @@ REACH = 2
 # among them has less evidence than 16 other places.
 WINDOWS = 16
 
+# Of a query that holds a track among other music, or two tracks, all but the track's own part only
+# adds chance votes to a window. Votes at the edges count where they are denser than both twice what
+# chance puts into a window, and this share of the window's own density.
+CHANCE_FACTOR, DENSITY_SHARE = 2.0, 0.2
+
 # A query with fewer windows of two votes or more than this is also shown its best single votes.
 ENOUGH_WINDOWS = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """The best windows of every query, [queries, windows], most evidence first.
+    """The best windows of every query, [queries, windows], heaviest first before they are cut.
 
     Attributes:
-      gid: a snippet that the window hit; it tells the track.
+      gid: the middle one of the snippets that the window hit; it tells the track.
       diagonal: steps from the segment's first snippet to the start of the query.
       evidence: nats; minus infinity where a query has no more windows.
-      votes: hits.
-      first_step, last_step: first and last snippet of the query that hit.
+      votes: hits in the part of the query that the window explains.
+      first_step, last_step: first and last snippet of the query in that part.
     """
 
     gid: Ints
@@ -103,9 +108,14 @@ def find_windows(
     crowded = np.zeros(place.size, dtype=bool)
     crowded[1:] = close
     crowded[:-1] |= close
+    bounds = np.searchsorted(place, np.arange(n_queries + 1, dtype=np.int64) << DIAGONAL_BITS)
     chosen, groups = _groups(packed, place, np.flatnonzero(crowded), n_queries)
-    singles = _singles(packed, place, crowded, groups, n_queries)
-    return _gather(packed, place, chosen, singles, n_queries, steps_per_snippet)
+    singles = _singles(packed, place, crowded, groups, bounds)
+    # Votes that chance puts into a window at each step of a query.
+    steps = np.ones(n_queries, dtype=np.int64)
+    np.maximum.at(steps, query_of_row, step_of_row + 1)
+    chance = np.diff(bounds) / steps * (2 * REACH + 1) / (max(1, n_snippets) * steps_per_snippet)
+    return _gather(packed, place, chosen, singles, chance, steps_per_snippet)
 
 
 _PLACE_SHIFT = WEIGHT_BITS + STEP_BITS
@@ -179,11 +189,10 @@ def _singles(
     place: Ints,
     crowded: npt.NDArray[np.bool_],
     groups: Ints,
-    n_queries: int,
+    bounds: Ints,
 ) -> Ints:
     """Places of the weightiest single votes of queries that have few windows."""
     found = []
-    bounds = np.searchsorted(place, np.arange(n_queries + 1, dtype=np.int64) << DIAGONAL_BITS)
     for query in np.flatnonzero(groups < ENOUGH_WINDOWS).tolist():
         low, high = int(bounds[query]), int(bounds[query + 1])
         weight = (packed[low:high] & _WEIGHT_MASK).astype(np.int16)
@@ -203,10 +212,11 @@ def _gather(
     place: Ints,
     groups: Ints,
     singles: Ints,
-    n_queries: int,
+    chance: npt.NDArray[np.float64],
     steps_per_snippet: int,
 ) -> Windows:
     """What the windows around the chosen places hold, as arrays [queries, windows]."""
+    n_queries = chance.size
     chosen = np.concatenate((groups, singles))
     query = chosen >> DIAGONAL_BITS
     order = np.argsort(query, kind="stable")  # windows of several votes stay before single votes
@@ -215,13 +225,15 @@ def _gather(
     low = np.searchsorted(place, chosen - REACH)
     high = np.searchsorted(place, chosen + REACH, side="right")
     counts = high - low
-    # The hits of all windows one after another; windows of one query may not overlap, so few.
+    # The hits of all windows one after another, each window's in order of steps. The middles of
+    # windows of one query are more than REACH apart, so few hits are in two.
     inner = np.repeat(low - np.cumsum(counts) + counts, counts) + np.arange(int(counts.sum()))
-    held = packed[inner]
-    steps = ((held >> np.uint64(WEIGHT_BITS)) & np.uint64(MAX_STEPS - 1)).astype(np.int64)
-    weight = (held & _WEIGHT_MASK).astype(np.int64)
+    window = np.repeat(np.arange(counts.size), counts)
+    steps = ((packed[inner] >> np.uint64(WEIGHT_BITS)) & np.uint64(MAX_STEPS - 1)).astype(np.int64)
+    by_step = np.argsort(window << STEP_BITS | steps, kind="stable")
+    inner, steps = inner[by_step], steps[by_step]
+    weight = (packed[inner] & _WEIGHT_MASK).astype(np.int64)
     gids = ((place[inner] & ((1 << DIAGONAL_BITS) - 1)) - _BIAS + steps) // steps_per_snippet
-    firsts = np.cumsum(counts) - counts
     shape = (n_queries, WINDOWS)
 
     def spread(values: Ints, empty: int = 0) -> Ints:
@@ -233,16 +245,58 @@ def _gather(
         nothing = np.zeros(shape, dtype=np.int64)
         none = np.full(shape, -np.inf)
         return Windows(nothing, nothing, none, nothing, nothing, nothing)
+    total = np.cumsum(weight)
+    first, last = _explained(window, counts, steps, weight, total, chance[query])
     evidence = np.full(shape, -np.inf)
-    evidence[query, column] = np.add.reduceat(weight, firsts) / UNITS_PER_NAT
+    evidence[query, column] = (total[last] - total[first] + weight[first]) / UNITS_PER_NAT
     return Windows(
-        gid=spread(gids[firsts]),
+        # A few hits of the part may lie in the tracks before and after; the middle one does not.
+        gid=spread(gids[(first + last) // 2]),
         diagonal=spread((chosen & ((1 << DIAGONAL_BITS) - 1)) - _BIAS),
         evidence=evidence,
-        votes=spread(counts),
-        first_step=spread(np.minimum.reduceat(steps, firsts)),
-        last_step=spread(np.maximum.reduceat(steps, firsts)),
+        votes=spread(last - first + 1),
+        first_step=spread(steps[first]),
+        last_step=spread(steps[last]),
     )
+
+
+def _explained(
+    window: Ints,
+    counts: Ints,
+    steps: Ints,
+    weight: Ints,
+    total: Ints,
+    chance: npt.NDArray[np.float64],
+) -> tuple[Ints, Ints]:
+    """First and last hit of the part of the query that each window explains.
+
+    Of all parts it is the one that is largest in weight less length, where a step of length weighs
+    as much as the most votes that a step may hold without counting (`CHANCE_FACTOR` times chance,
+    `DENSITY_SHARE` of the window's): Bentley's maximum-sum scan (CACM 1984).
+
+    Args:
+      window: number of the window of each hit, in order; hits of one are in order of `steps`.
+      counts: hits of each window.
+      steps, weight, total: of each hit; `total` is the running sum of `weight`.
+      chance: votes at each step that chance puts into a window, for each window.
+    """
+    firsts = np.cumsum(counts) - counts
+    # A window's votes weigh about the same, so that densities are counted in votes.
+    lengths = steps[firsts + counts - 1] - steps[firsts] + 1
+    votes = np.maximum(CHANCE_FACTOR * chance, DENSITY_SHARE * counts / lengths)
+    cost = (votes * np.add.reduceat(weight, firsts) / counts)[window] * steps
+    # Every window starts below all that went before, so that one running minimum serves them all.
+    drop = float(total[-1]) + float(cost.max()) + 1.0
+    before = total - weight - cost - window * drop
+    lowest = np.minimum.accumulate(before)
+    gain = total - cost - window * drop - lowest
+    number = np.arange(steps.size)
+    last = np.maximum.reduceat(
+        np.where(gain == np.maximum.reduceat(gain, firsts)[window], number, -1), firsts
+    )
+    start = (before == lowest[last][window]) & (number <= last[window])
+    first = np.minimum.reduceat(np.where(start, number, steps.size), firsts)
+    return first, last
 
 
 def surprise(

@@ -22,8 +22,7 @@ from hashing.errors import CatalogError
 from pipelines import io
 from pipelines.stores import is_remote
 
-REQUIRED = ("track_id", "uri")
-TEXT_COLUMNS = (*REQUIRED, "album_id", "album", "title", "isrc", "mood", "release_date", "etag")
+TEXT_COLUMNS = ("uri", "album_id", "album", "title", "isrc", "mood", "release_date", "etag")
 LIST_COLUMNS = ("artist_id", "artist_name", "genres")  # a list, or text separated by ";"
 DIGESTED = ("track_id", "uri", "etag")  # what decides whether a track must be hashed again
 MAX_PROBLEMS = 10  # told at once: enough to see the pattern, short enough to read
@@ -49,8 +48,9 @@ the folder without its extension. Files whose tags cannot be read are listed wit
 class _Problems:
     """Up to `MAX_PROBLEMS` sentences about one catalogue, and how many more there were."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, key: str) -> None:
         self.path, self.found, self.more = path, list[str](), 0
+        self.text_columns = (key, *TEXT_COLUMNS)
 
     def add(self, problem: str) -> None:
         if len(self.found) < MAX_PROBLEMS:
@@ -71,11 +71,12 @@ class _Problems:
             )
 
 
-def read_catalog(path: str) -> pa.Table:
+def read_catalog(path: str, key: str = "track_id") -> pa.Table:
     """The tracks of a catalogue, checked, sorted by `track_id` (byte order).
 
     Text columns are strings (null where empty), `artist_id`, `artist_name` and `genres` lists of
-    strings, `uri` absolute; unknown columns come as they are.
+    strings, `uri` absolute; unknown columns come as they are. A list of queries is a catalogue as
+    well: `key` is the column of its ids.
 
     Raises: CatalogError naming file, row, column and remedy; all problems (up to 10) at once.
 
@@ -93,10 +94,11 @@ def read_catalog(path: str) -> pa.Table:
         )
     if not io.exists(path):
         raise CatalogError(f"{path} does not exist: name a CSV, JSON Lines or Parquet file")
-    problems = _Problems(path)
+    problems = _Problems(path, key)
     with io.local_copy(path) as local:
         table, rows = _READERS[_format(path, local)](local, problems)
-    missing = [name for name in REQUIRED if name not in table.column_names]
+    required = (key, "uri")
+    missing = [name for name in required if name not in table.column_names]
     if missing:
         hint = " (columns are separated by commas)" if len(table.column_names) == 1 else ""
         problems.add(
@@ -105,13 +107,13 @@ def read_catalog(path: str) -> pa.Table:
         problems.finish()
     if not rows and not problems.found:
         raise CatalogError(f"{path} holds no tracks: add a row for each")
-    table = _typed(table, rows, problems)
-    for name in REQUIRED:
+    table = _typed(table, rows, required, problems)
+    for name in required:
         empty = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(table[name]), ""), True)
         problems.add_rows(pc.filter(rows, empty.combine_chunks()), name, "empty")
-    order = pc.sort_indices(table["track_id"])  # stable, by UTF-8 bytes
+    order = pc.sort_indices(table[key])  # stable, by UTF-8 bytes
     table, rows = table.take(order), rows.take(order)
-    _check_unique(table["track_id"], rows, problems)
+    _check_unique(table[key], rows, key, problems)
     problems.finish()
     base = os.path.dirname(path if is_remote(path) else os.path.abspath(io.join(path)))
     absolute = pc.match_substring_regex(table["uri"], r"^(/|[A-Za-z][A-Za-z0-9+.\-]*://)")
@@ -153,7 +155,7 @@ def _format(path: str, local: str) -> str:
     except OSError as error:
         raise CatalogError(f"cannot read {path}: {error.strerror}; make it readable") from error
     if not head.strip():
-        raise CatalogError(f"{path} is empty: it needs the columns track_id and uri")
+        raise CatalogError(f"{path} is empty: it needs a column of ids and the column uri")
     kind = catalog_format(path)
     if head.startswith(b"PAR1"):
         return "parquet"
@@ -233,7 +235,7 @@ def _read_jsonl(path: str, problems: _Problems) -> tuple[pa.Table, pa.Array]:
         raise CatalogError(f"{problems.path} is not UTF-8: {error}; save it as UTF-8") from error
     if not rows:
         problems.finish()
-    arrays = {name: _json_array(values, name) for name, values in columns.items()}
+    arrays = {n: _json_array(values, n, problems.text_columns) for n, values in columns.items()}
     return pa.table(arrays), pa.array(rows, pa.int64())
 
 
@@ -245,7 +247,7 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
 def _checked_json(value: Any, name: str, row: int, problems: _Problems) -> Any:
     if name in LIST_COLUMNS and isinstance(value, list):
         wrong = next((item for item in value if not isinstance(item, str)), None)
-    elif name in TEXT_COLUMNS or name in LIST_COLUMNS:
+    elif name in problems.text_columns or name in LIST_COLUMNS:
         wrong = None if isinstance(value, str) else value
     else:
         return value
@@ -255,12 +257,12 @@ def _checked_json(value: Any, name: str, row: int, problems: _Problems) -> Any:
     return None
 
 
-def _json_array(values: list[Any], name: str) -> pa.Array:
+def _json_array(values: list[Any], name: str, text_columns: tuple[str, ...]) -> pa.Array:
     if name in LIST_COLUMNS:
         return pa.array(
             [split_list(v) if isinstance(v, str) else v for v in values], pa.list_(pa.string())
         )
-    if name in TEXT_COLUMNS:
+    if name in text_columns:
         return pa.array(values, pa.string())
     try:
         return pa.array(values)
@@ -289,7 +291,9 @@ def _read_parquet(path: str, problems: _Problems) -> tuple[pa.Table, pa.Array]:
 _READERS = {"csv": _read_csv, "jsonl": _read_jsonl, "parquet": _read_parquet}
 
 
-def _typed(table: pa.Table, rows: pa.Array, problems: _Problems) -> pa.Table:
+def _typed(
+    table: pa.Table, rows: pa.Array, required: tuple[str, ...], problems: _Problems
+) -> pa.Table:
     """Known columns as string or list<string>; a column of another type is a problem."""
     for index, field in enumerate(table.schema):
         column, kind = table.column(index), field.type
@@ -309,14 +313,14 @@ def _typed(table: pa.Table, rows: pa.Array, problems: _Problems) -> pa.Table:
             else:
                 problems.add(f"column {field.name}: must be text or a list of text, is {kind}")
                 continue
-        elif field.name in TEXT_COLUMNS:
+        elif field.name in problems.text_columns:
             if not text:
                 problems.add(f"column {field.name}: must be text, is {kind}")
-                if field.name in REQUIRED:
+                if field.name in required:
                     problems.finish()
                 continue
             column = column.cast(pa.string())
-            if field.name not in REQUIRED:
+            if field.name not in required:
                 column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
         table = table.set_column(index, field.name, column)
     return table
@@ -331,7 +335,7 @@ def split_list(text: str | None) -> list[str] | None:
     return [item.strip() for item in (text or "").split(";") if item.strip()] or None
 
 
-def _check_unique(ids: pa.ChunkedArray, rows: pa.Array, problems: _Problems) -> None:
+def _check_unique(ids: pa.ChunkedArray, rows: pa.Array, key: str, problems: _Problems) -> None:
     ids = ids.combine_chunks()
     if len(ids) < 2:
         return
@@ -340,7 +344,7 @@ def _check_unique(ids: pa.ChunkedArray, rows: pa.Array, problems: _Problems) -> 
     for place in pc.indices_nonzero(pc.fill_null(same, False)).to_pylist():
         first, second = sorted((rows[place].as_py(), rows[place + 1].as_py()))
         problems.add(
-            f"row {second}, column track_id: {ids[place].as_py()!r} is there already in row "
+            f"row {second}, column {key}: {ids[place].as_py()!r} is there already in row "
             f"{first} (ids must be unique)"
         )
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError
+from hashing.models import PRETRAINED
 from pipelines.parts import part_name
 from pipelines.runs import Receipt, Run
 from pipelines.tables import SegmentCodes, choose_key_bits, plan_shards, read_segments
@@ -103,7 +105,7 @@ def make_manifest(
     manifest = Manifest(
         version=run.version,
         parent=None,
-        model={"name": run.plan.model_name, "digest": run.plan.model_digest},
+        model=_where(hasher),
         catalog_digest=run.plan.catalog_digest,
         key_bits=bits,
         n_tables=hasher.n_tables,
@@ -116,16 +118,24 @@ def make_manifest(
     return manifest, shards
 
 
+def _where(hasher: Hasher) -> dict[str, str]:
+    """What names a model in a manifest; a model of the user's own with its folder."""
+    model = {"name": hasher.model.name, "digest": hasher.digest}
+    if hasher.model.path.parent != PRETRAINED:
+        model["path"] = os.path.abspath(hasher.model.path)
+    return model
+
+
 def _segment(segment: SegmentCodes, parts: list[Receipt]) -> Segment:
     chosen = [parts[number].counters for number in segment.parts]
-    snippets = [int(counters["snippets"]) for counters in chosen]
+    gids = [int(counters["gids"]) for counters in chosen]
     tracks = [int(counters["tracks_hashed"]) for counters in chosen]
     return Segment(
         id=segment.id,
         first_part=segment.parts.start,
         n_parts=len(segment.parts),
         tracks=sum(tracks),
-        snippets=sum(snippets),
-        part_snippets=snippets,
+        snippets=sum(int(counters["snippets"]) for counters in chosen),
+        part_gids=gids,
         part_tracks=tracks,
     )

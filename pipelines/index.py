@@ -217,7 +217,7 @@ class HashParts(beam.DoFn):
             )
         self._stack = contextlib.ExitStack()
         self._decoder = self._stack.enter_context(Decoder())
-        self._decoder.start()  # it loads while the first part is read
+        self._decoder.prepare(self._hasher)
 
     def process(self, part: int) -> Iterable[str]:
         """Hashes one part."""

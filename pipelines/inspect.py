@@ -82,12 +82,12 @@ def verify_index(index: str, manifest: Manifest, *, show_progress: bool = False)
     from tqdm import tqdm
 
     problems = list(_check_coverage(manifest))
-    snippets = {segment.id: segment.snippets for segment in manifest.segments}
+    gids = {segment.id: sum(segment.part_gids) for segment in manifest.segments}
     total = sum(manifest.files.column("bytes"))
     with tqdm(total=total, unit="B", unit_scale=True, disable=not show_progress) as bar:
         for entry in manifest.files:
             try:
-                problems += _check_file(index, manifest, entry, snippets)
+                problems += _check_file(index, manifest, entry, gids)
             except HashbeamError as error:
                 problems.append(str(error))
             bar.update(entry.bytes)
@@ -116,7 +116,7 @@ def _check_coverage(manifest: Manifest) -> Iterator[str]:
 
 
 def _check_file(
-    index: str, manifest: Manifest, entry: FileEntry, snippets: dict[int, int]
+    index: str, manifest: Manifest, entry: FileEntry, gids: dict[int, int]
 ) -> Iterator[str]:
     path = io.join(index, entry.path)
     size = io.file_size(path)
@@ -134,7 +134,7 @@ def _check_file(
             return
         if entry.kind == "tables":
             shard = Shard.open(local)
-            of_segment = None if entry.segment is None else snippets.get(entry.segment)
+            of_segment = None if entry.segment is None else gids.get(entry.segment)
             yield from (problem.replace(local, path) for problem in shard.verify(of_segment))
             place = ("segment", "table", "key_lo", "key_hi")
             found = tuple(getattr(shard.header, name) for name in place)

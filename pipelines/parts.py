@@ -39,6 +39,7 @@ _MEASURED = {
     "track_id": pa.string(),
     "uri": pa.string(),
     "snippets": pa.uint32(),
+    "gids": pa.uint32(),
     "duration_s": pa.float64(),
     "etag": pa.string(),
     "size": pa.int64(),
@@ -67,6 +68,11 @@ class _Hashed:
     codes: TrackCodes
     size: int | None
     mtime: float | None
+
+    @property
+    def gids(self) -> int:
+        """Snippet numbers that the track takes up: silent snippets have a number and no code."""
+        return int(self.codes.snippet[-1]) + 1
 
 
 def tracks_per_part(n_tracks: int) -> int:
@@ -137,6 +143,7 @@ def hash_part(job: HashJob, part: int, hasher: Hasher, decoder: Decoder) -> Rece
         "tracks_failed": len(failures),
         **{f"failed_{kind}": count for kind, count in sorted(kinds.items())},
         "snippets": sum(len(track.codes.snippet) for track in hashed),
+        "gids": sum(track.gids for track in hashed),
         "audio_s": sum(track.codes.duration_s for track in hashed),
         "cpu_s": _cpu_s(decoder) - cpu_s,
         "wall_s": finished - started,
@@ -149,13 +156,9 @@ def hash_part(job: HashJob, part: int, hasher: Hasher, decoder: Decoder) -> Rece
 
 def _hash_track(row: int, uri: str, job: HashJob, hasher: Hasher, decoder: Decoder) -> _Hashed:
     with io.local_copy(uri) as path:
-        blocks = decoder.blocks(
-            path,
-            hasher.features.sample_rate,
-            max_seconds=job.max_seconds,
-            timeout_s=job.timeout_s,
+        codes = decoder.hash_track(
+            path, hasher, max_seconds=job.max_seconds, timeout_s=job.timeout_s
         )
-        codes = hasher.hash_track(blocks)
         stat = os.stat(path)
     # The time of a temporary copy says nothing about the file that it was made from.
     return _Hashed(row, codes, stat.st_size, None if is_remote(uri) else stat.st_mtime)
@@ -166,8 +169,9 @@ def _explain(error: Exception) -> dict[str, str]:
     if isinstance(error, AudioError):
         stage = "hash" if error.kind in _JUDGED_BY_EAR else "decode"
         return {"stage": stage, "error": error.kind, "message": message}
-    stage = "fetch" if isinstance(error, HashbeamError | OSError) else "hash"
-    return {"stage": stage, "error": type(error).__name__, "message": message}
+    if isinstance(error, HashbeamError | OSError):  # a remote file, or one that has just gone
+        return {"stage": "fetch", "error": "unreadable", "message": message}
+    return {"stage": "hash", "error": type(error).__name__, "message": message}
 
 
 def _codes_table(tracks: pa.Table, hashed: list[_Hashed], hasher: Hasher) -> pa.Table:
@@ -195,6 +199,7 @@ def _tracks_table(tracks: pa.Table, hashed: list[_Hashed], first: int) -> pa.Tab
     own: dict[str, Any] = {
         "ordinal": [first + track.row for track in hashed],
         "snippets": [len(track.codes.snippet) for track in hashed],
+        "gids": [track.gids for track in hashed],
         "duration_s": [track.codes.duration_s for track in hashed],
         "size": [track.size for track in hashed],
         "mtime": [track.mtime for track in hashed],

@@ -97,6 +97,8 @@ def run_pipeline(build: Callable[[beam.Pipeline], Any], options: PipelineOptions
                 result: Any = pipeline.run()
                 state = result.wait_until_finish()
         except Exception as error:
+            if "RuntimeError: KeyboardInterrupt" in f"{type(error).__name__}: {error}":
+                raise KeyboardInterrupt from error  # Beam makes an error of anything in a step
             died = any(sign in str(error) for sign in _DIED)
             plain = workers.died() if died else plain_error(error)
             if plain is None:

@@ -24,6 +24,9 @@ model."""
 
 KINDS = ("forgiving",)
 
+# Columns that are kept on one side of every split where the catalogue has them.
+GROUP = ("album", "artist_name")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
@@ -51,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--group",
         metavar="COLUMN",
         nargs="+",
-        default=["album", "artist_name"],
+        default=list(GROUP),
         help="columns that must not be on both sides of a split (default: album artist_name)",
     )
     parser.add_argument(
@@ -100,7 +103,11 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     from hashing.training.recipe import Recipe, require_audio, train_forgiving
 
     torch.set_num_threads(threads)
-    columns = [name for name in (*args.group, args.same) if name and name in table.column_names]
+    asked = [name for name in (*args.group, args.same) if name]
+    columns = [name for name in asked if name in table.column_names]
+    # The default names what most catalogues have; what was typed must be there.
+    if missing := sorted(set(asked) - set(columns) - set(GROUP)):
+        raise UsageError(f"{catalog} has no column {', '.join(missing)} to group by")
     rows = [
         {name: _text(row[name]) for name in ("track_id", "uri", *columns)}
         for row in table.to_pylist()

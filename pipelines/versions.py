@@ -152,8 +152,8 @@ class Files(Sequence[FileEntry]):
 class Segment(Record):
     """Consecutive parts of a catalogue whose snippets are numbered together (below 2**32).
 
-    `part_snippets` and `part_tracks` count by part, from `first_part` on; `removals` names the
-    tracks that have gone since the segment was built.
+    `part_gids` (snippet numbers taken up) and `part_tracks` count by part, from `first_part` on;
+    `removals` names the tracks that have gone since the segment was built.
     """
 
     id: int
@@ -161,7 +161,7 @@ class Segment(Record):
     n_parts: int
     tracks: int
     snippets: int
-    part_snippets: list[int]
+    part_gids: list[int]
     part_tracks: list[int]
     removals: FileEntry | None = None
 

@@ -14,7 +14,7 @@ import tqdm
 from hashing import codes, conditions, tables
 from hashing.confidence import NAMES, Confidence, Evidence
 from hashing.encoders import Hasher, TrackCodes
-from hashing.errors import AudioError
+from hashing.errors import AudioError, HashbeamError
 from hashing.search import QUERY_HOP, Match, Searcher
 from hashing.shards import Shard, TableSet
 from hashing.training.augment import degrade
@@ -120,13 +120,19 @@ def ask(
             hashed[track] = hasher.hash_track([corpus.track(track)])
         except AudioError:
             continue
+    asked = [track for track in asked if track in hashed]
+    if not asked:
+        raise HashbeamError(
+            "no track to calibrate the score with is long and loud enough: add music"
+        )
     matches: list[tuple[Match, bool, int]] = []
     for fold, size in enumerate([size for size in sizes for _ in range(2)]):
-        inside = [track for i, track in enumerate(asked) if i % 2 == fold % 2 and track in hashed]
+        inside = [track for i, track in enumerate(asked) if i % 2 == fold % 2]
         filling = [track for track in background if track in hashed]
         extra = rng.permutation(filling)[: max(0, size - len(inside))].tolist()
         members = [*inside, *extra]
-        key_bits = max(12, int(np.ceil(np.log2(sum(hashed[t].snippet.size for t in members)))))
+        # As `hashbeam index` chooses it: about four postings a bucket.
+        key_bits = max(12, int(np.ceil(np.log2(sum(hashed[t].snippet.size for t in members)))) - 2)
         searcher = memory_searcher(hasher, [hashed[track] for track in members], key_bits)
         names = [same[track] for track in members]
         for track, query in _queries(hasher, corpus, asked, queries, surroundings, rng):

@@ -80,10 +80,10 @@ def load(rows: Sequence[Mapping[str, str]], sample_rate: int, cache: Path) -> Co
                 sink.write(np.clip(samples, -2.0, 2.0).astype("<f2").tobytes())
                 starts.append(starts[-1] + samples.size)
                 kept.append(row["track_id"])
+        if not kept:
+            raise HashbeamError("no track of the training catalogue could be decoded")
         index_path.write_text(json.dumps({"starts": starts, "track_ids": kept}))
     index = json.loads(index_path.read_text())
-    if not index["track_ids"]:
-        raise HashbeamError("no track of the training catalogue could be decoded")
     mapped = np.memmap(samples_path, dtype="<f2", mode="r")
     return Corpus(np.asarray(mapped), np.asarray(index["starts"]), index["track_ids"], sample_rate)
 

@@ -10,8 +10,10 @@ Deviations from the paper, with their reasons:
   minutes instead of hours on two cores.
 * Snippets are degraded (noise, rooms, equalisers) and up to 0.25 s off, not clean and 116 ms apart:
   the hash has to hold in noise, at the 0.5 s hop of an index.
-* 8 outputs and 256 songs a network, not 10 and 1,024; each network has songs of its own, so that
-  the ensemble hears more music than one network could learn.
+* 8 outputs (256 codes), not 10, and four songs to a code: with one, 46 % of degraded queries of
+  1 s were right, with four 60 %, with sixteen 60 % (60 queries of each of seven conditions).
+* Each network has songs of its own, so that the ensemble hears more music than one network could
+  learn.
 * A linear discriminant in front of the networks, which is one more matrix product.
 """
 
@@ -57,9 +59,7 @@ class ForgivingTraining:
     (58, 464)
     """
 
-    songs: int = (
-        256  # excerpts that a network is given target codes for; the paper: as many as codes
-    )
+    songs: int = 1024  # excerpts that a network learns; the paper: as many as there are codes
     components: int = 160  # of the linear front
     outputs: int = 8  # a network; the paper: 10, for 1,024 songs
     hidden: tuple[int, ...] = tuple(h for h in range(5, 62, 2) for _ in range(2))  # the paper's
@@ -68,7 +68,7 @@ class ForgivingTraining:
     batch: int = 64  # snippets a network and step
     learning_rate: float = 2e-3
     rounds: int = 20  # of target reassignment, over the first half of the steps; the paper: 50
-    steps: int = 2000
+    steps: int = 4000
     seed: int = 1
 
     @property
@@ -207,7 +207,7 @@ def train_networks(
         for group in state.optimiser.param_groups:
             group["lr"] = learning_rate(settings, state.step)
         state.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         state.optimiser.step()
         state.step += 1
         if state.step <= half:
@@ -262,7 +262,7 @@ def respond(state: State, inputs: torch.Tensor) -> Floats:
     with torch.no_grad():
         parts = [
             state.network(part.expand(len(state.network.hidden), *part.shape))
-            for part in inputs.split(1024)
+            for part in torch.split(inputs, 1024)
         ]
         logits = torch.cat(parts, dim=1).permute(1, 0, 2)
     return np.asarray(logits.reshape(len(inputs), -1).numpy(), dtype=np.float32)

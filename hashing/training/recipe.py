@@ -52,7 +52,7 @@ class Recipe:
     rooms: Sequence[Path] = ()
     group_columns: Sequence[str] = ("album", "artist_name")
     same_column: str = ""
-    excerpts: int = 4096
+    excerpts: int = 8192
     versions: int = 12
     offsets: int = 17
     calibration_queries: int = 600
@@ -98,6 +98,11 @@ def train_forgiving(
     rows = [by_id[track] for track in music.track_ids]
     training, checking, held_out = three_ways(rows, recipe.group_columns, settings.seed)
     log(f"{len(training)} tracks to train, {len(checking)} to calibrate, {len(held_out)} held out")
+    if not (training and checking and held_out):
+        raise HashbeamError(
+            f"{len(rows)} tracks cannot be split so that no {' or '.join(recipe.group_columns)} is "
+            "on two sides: add music of others, or name other columns with --group"
+        )
     heard_noise, unheard_noise = noise_files(recipe.noise)
     heard = surroundings(heard_noise, recipe.rooms, features.sample_rate)
     unheard = surroundings(unheard_noise, recipe.rooms, features.sample_rate)

@@ -155,7 +155,7 @@ class TestBadChildren:
     def test_the_next_file_has_a_fresh_child(self, song: str) -> None:
         # Crashes at one file, serves the others as the real child does.
         code = (
-            "import hashing.audio as audio, hashing.decoder as decoder\n"
+            "import hashing.audio as audio, hashing.decoder_child as decoder\n"
             "real = audio.decode_blocks\n"
             "def blocks(path, *rest, **options):\n"
             "    if path == 'crash': os.abort()\n"

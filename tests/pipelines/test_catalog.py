@@ -158,6 +158,15 @@ def test_a_wrong_type_of_parquet_names_the_column(tmp_path: Path) -> None:
         read_catalog(str(path))
 
 
+def test_a_list_of_queries_is_checked_in_the_same_way(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_text('{"query_id": "b", "uri": "b.wav"}\n{"query_id": "a", "uri": "/a.wav"}')
+    assert read_catalog(str(path), "query_id")["query_id"].to_pylist() == ["a", "b"]
+    path.write_text('{"query_id": 7, "uri": "b.wav"}')
+    with pytest.raises(CatalogError, match=r"row 1, column query_id: must be text, got 7"):
+        read_catalog(str(path), "query_id")
+
+
 def test_all_problems_are_told_at_once_but_not_thousands(tmp_path: Path) -> None:
     path = tmp_path / "c.csv"
     path.write_text("track_id,uri\n" + "".join(f"t{i % 50},\n" for i in range(100)))

@@ -82,6 +82,17 @@ def test_a_defect_is_not_hidden() -> None:
         )
 
 
+def test_an_interrupt_stays_one() -> None:
+    def interrupt(element: int) -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_pipeline(
+            lambda pipeline: pipeline | beam.Create([0]) | beam.Map(interrupt),
+            make_pipeline_options(1, []),
+        )
+
+
 def test_a_worker_process_that_dies_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     hook = threading.excepthook
 

@@ -290,7 +290,7 @@ DAMAGE: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda m: m["files"].update(path=["/etc/passwd"]), "'/etc/passwd' is no path inside the"),
     (lambda m: m["files"].update(path=["a/../../b"]), "'a/../../b' is no path inside the index"),
     (lambda m: m["files"].update(path=["gs://x/b"]), "'gs://x/b' is no path inside the index"),
-    (lambda m: m["segments"][0].update(part_snippets=["6"]), "part_snippets is str, not int"),
+    (lambda m: m["segments"][0].update(part_gids=["6"]), "part_gids is str, not int"),
 ]
 
 

@@ -1,0 +1,127 @@
+"""The program of the child behind `hashing.decoder`: ``python -m hashing.decoder_child``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from hashing import audio
+from hashing.decoder import HEAD, pack_codes, receive, send
+from hashing.encoders import Hasher
+from hashing.errors import AudioError
+
+# A damaged header can ask for any amount of memory. A healthy decode maps under 1 GB, libraries
+# included; at this limit the request fails in the child instead of starving the machine.
+ADDRESS_SPACE_BYTES = 4 << 30
+# Blocks are joined up to this size: 4 s at 8 kHz, so that the pipe costs nothing beside decoding.
+FRAME_BYTES = 1 << 17
+IDLE_POLL_S = 5.0  # an idle child looks so often whether its parent lives
+ALARM_MARGIN_S = 5.0  # the parent's own time limit comes first
+SIGN_OF_LIFE_S = 0.5  # while a track is hashed, the parent hears so often that work goes on
+
+
+def _serve(requests: int, answers: int) -> None:
+    """Answer requests until their pipe ends or the parent is gone."""
+    # What nearly every file needs, loaded before the first one comes.
+    __import__("soundfile"), __import__("soxr"), __import__("av")
+    send(answers, b"H")
+    parent = os.getppid()
+    hashers: dict[str, Hasher] = {}
+    while True:
+        # Another process that the parent forked may hold the pipe open after the parent's end.
+        while not select.select([requests], [], [], IDLE_POLL_S)[0]:
+            if os.getppid() != parent:
+                return
+        try:
+            _, length = HEAD.unpack(receive(requests, HEAD.size, math.inf))
+            request = json.loads(receive(requests, length, math.inf))
+        except EOFError:
+            return
+        timeout_s = request.pop("timeout_s")
+        model = request.pop("model", None)
+        try:
+            if model is not None and model not in hashers:
+                hashers[model] = Hasher.load(model)
+                hashers[model].warm_up()
+            if not request["path"]:
+                send(answers, b"D")
+                continue
+            blocks = _joined(audio.decode_blocks(**request), timeout_s)
+            if model is None:
+                for joined in blocks:
+                    send(answers, b"B", *joined)
+                send(answers, b"D")
+            else:
+                send(answers, b"C", *pack_codes(_hash(hashers[model], blocks, answers)))
+        except AudioError as error:
+            send(answers, b"E", _error(error.kind, str(error)))
+        except MemoryError:
+            limit = f"needs more than {ADDRESS_SPACE_BYTES >> 30} GiB of memory"
+            send(answers, b"E", _error("unreadable", f"{request['path']} {limit}"))
+
+
+def _hash(hasher: Hasher, blocks: Iterator[list[np.ndarray]], answers: int) -> Any:
+    """The codes of a track; the parent gets a frame now and then, so that it goes on waiting."""
+
+    def watched() -> Iterator[np.ndarray]:
+        told = time.monotonic()
+        for joined in blocks:
+            yield from joined
+            if time.monotonic() - told > SIGN_OF_LIFE_S:
+                send(answers, b"P")
+                told = time.monotonic()
+
+    return hasher.hash_track(watched())
+
+
+def _error(kind: str, message: str) -> bytes:
+    return json.dumps({"kind": kind, "message": message}).encode()
+
+
+def _joined(blocks: Iterator[np.ndarray], timeout_s: float) -> Iterator[list[np.ndarray]]:
+    """Gather blocks into frames of FRAME_BYTES.
+
+    The kernel's alarm ends a process that decodes one frame for too long: should the parent be
+    gone, nobody else would, and no Python code runs while a native decoder hangs.
+    """
+    pending: list[np.ndarray] = []
+    size = 0
+    signal.setitimer(signal.ITIMER_REAL, timeout_s + ALARM_MARGIN_S)
+    for block in blocks:
+        pending.append(block)
+        size += block.nbytes
+        if size >= FRAME_BYTES:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # a reader may take its time
+            yield pending
+            pending, size = [], 0
+            signal.setitimer(signal.ITIMER_REAL, timeout_s + ALARM_MARGIN_S)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    if pending:
+        yield pending
+
+
+def main() -> None:
+    """Serve a `Decoder` on stdin and stdout; ends when stdin does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business: it closes us
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what a native library prints must not end up between the frames
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(BrokenPipeError):  # the parent is gone
+        _serve(0, answers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hashing import codes, encoders
+from hashing.conditions import add_noise, coloured_noise
+from hashing.confidence import Confidence
+from hashing.encoders import Hasher
+from hashing.errors import AudioError, ModelError
+from hashing.features import FeatureConfig, snippets, spectrogram, standardise
+from hashing.models import list_models, load_model, save_model
+from hashing.synthesis import render_track
+from hashing.training.export import ensemble_graph
+from hashing.training.networks import NETWORKS_PER_CHUNK, Ensemble
+
+RATE = 8000
+
+
+@pytest.fixture(scope="module")
+def hasher(model_folder: Path) -> Hasher:
+    return Hasher.load(str(model_folder))
+
+
+@pytest.fixture(scope="module")
+def music() -> np.ndarray:
+    return render_track(1, 20.0, RATE)
+
+
+def cut(samples: np.ndarray, hasher: Hasher) -> np.ndarray:
+    return snippets(spectrogram([samples], hasher.features), hasher.features)[0]
+
+
+SMALL = FeatureConfig(n_bands=10, snippet_frames=6, snippet_hop=4)
+
+
+@pytest.mark.parametrize("sizes", [[7], [3, 9, 4], list(range(5, 5 + NETWORKS_PER_CHUNK + 3))])
+def test_onnx_gives_what_torch_gives(sizes: list[int], tmp_path: Path, music: np.ndarray) -> None:
+    torch.manual_seed(4)
+    rng = np.random.default_rng(4)
+    outputs, components = 5, 20
+    network = Ensemble(components, sizes, outputs)
+    with torch.no_grad():
+        network.first_bias.normal_()
+        network.second_bias.normal_()
+        for parameter in network.parameters():
+            parameter.copy_(parameter.half().float())
+    front = (rng.standard_normal((60, components)) / 8).astype(np.float16).astype(np.float32)
+    bits = len(sizes) * outputs
+    thresholds = rng.standard_normal(bits).astype(np.float32) / 4
+    spreads = rng.uniform(0.5, 2.0, bits).astype(np.float32)
+    arrays = {
+        "thresholds": thresholds,
+        "spreads": spreads,
+        "tables": rng.permutation(bits)[None, :5].astype(np.int16),
+    }
+    config = {"kind": "forgiving", "bits": bits, "features": dataclasses.asdict(SMALL)}
+    graph = ensemble_graph(front, *network.fused())
+    hasher = Hasher(save_model(tmp_path / "m", config, {"model": graph}, arrays, "#"))
+
+    parts = cut(music, hasher)
+    inputs = torch.from_numpy(standardise(parts, SMALL) @ front)
+    with torch.no_grad():
+        logits = network(inputs.expand(len(sizes), *inputs.shape)).permute(1, 0, 2)
+    expected = (logits.reshape(len(parts), bits).numpy() - thresholds) / spreads
+    assert np.abs(expected).std() > 0.1  # there is something to compare
+    np.testing.assert_allclose(hasher.margins(parts), expected, atol=1e-4)
+    bits_found = codes.unpack(hasher.encode(parts), bits)
+    clear = np.abs(expected) > 1e-4
+    assert clear.mean() > 0.99
+    np.testing.assert_array_equal(bits_found[clear], (expected > 0)[clear])
+
+
+def test_a_code_is_the_sign_of_the_margins(hasher: Hasher, music: np.ndarray) -> None:
+    parts = cut(music, hasher)
+    margins = hasher.margins(parts)
+    assert margins.shape == (len(parts), 464)
+    np.testing.assert_array_equal(hasher.encode(parts), codes.pack(margins > 0))
+
+
+def test_margins_count_in_spreads(model_folder: Path, tmp_path: Path, music: np.ndarray) -> None:
+    model = load_model(str(model_folder))
+    plain = Hasher(model)
+    shift = np.linspace(-1, 1, 464).astype(np.float32)
+    arrays = {**model.arrays, "thresholds": shift, "spreads": np.full(464, 4.0, np.float32)}
+    save_model(tmp_path / "m", model.config, {"model": model.graph("model")}, arrays, "#")
+    parts = cut(music, plain)
+    expected = (plain.margins(parts) - shift) / 4
+    np.testing.assert_allclose(Hasher.load(str(tmp_path / "m")).margins(parts), expected, atol=1e-5)
+
+
+def test_the_size_of_a_batch_does_not_matter(
+    hasher: Hasher, music: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = cut(music, hasher)
+    margins = hasher.margins(parts)
+    for size in (1, 7, len(parts) - 1, len(parts)):
+        monkeypatch.setattr(encoders, "BATCH", size)
+        np.testing.assert_allclose(hasher.margins(parts), margins, atol=1e-4)
+        found = codes.unpack(hasher.encode(parts), 464)
+        clear = np.abs(margins) > 1e-4
+        np.testing.assert_array_equal(found[clear], (margins > 0)[clear])
+
+
+def test_no_snippets_have_no_codes(hasher: Hasher) -> None:
+    nothing = np.empty((0, 64, 28), np.float32)
+    assert hasher.encode(nothing).shape == (0, 58)
+    assert hasher.margins(nothing).shape == (0, 464)
+
+
+@pytest.mark.parametrize("step", [100, 8000, 65_536])
+def test_a_track_has_the_same_codes_however_it_arrives(
+    hasher: Hasher, music: np.ndarray, step: int
+) -> None:
+    whole = hasher.hash_track([music])
+    blocks = hasher.hash_track(music[first : first + step] for first in range(0, len(music), step))
+    np.testing.assert_array_equal(blocks.codes, whole.codes)
+    np.testing.assert_array_equal(blocks.snippet, whole.snippet)
+    assert blocks.duration_s == whole.duration_s
+
+
+def test_snippets_of_a_track(hasher: Hasher, music: np.ndarray) -> None:
+    track = hasher.hash_track([music])
+    # 20 s hold the snippets that start at 0, 0.5 … 19 s: 19 + 0.97 is the last to fit.
+    assert track.snippet.tolist() == list(range(39))
+    assert track.snippet.dtype == np.int32
+    assert track.codes.shape == (39, 58)
+    assert track.codes.dtype == np.uint8
+    assert 20.0 - hasher.features.frame_s < track.duration_s <= 20.0
+    # A snippet in the middle is the snippet of an excerpt that starts there.
+    alone = hasher.hash_track([music[10 * 4000 : 10 * 4000 + RATE]])
+    np.testing.assert_array_equal(alone.codes[0], track.codes[10])
+
+
+def test_numbers_of_silent_snippets_are_missing(hasher: Hasher, music: np.ndarray) -> None:
+    gap = music[: 10 * RATE].copy()
+    gap[3 * RATE : 6 * RATE] = 0.0
+    track = hasher.hash_track([gap])
+    # Silent are those that lie wholly in the gap: they start at 3, 3.5 … 5 s.
+    assert track.snippet.tolist() == [*range(6), *range(11, 19)]
+    heard = hasher.hash_track([music[: 10 * RATE]])
+    np.testing.assert_array_equal(track.codes[:4], heard.codes[:4])
+    np.testing.assert_array_equal(track.codes[-6:], heard.codes[-6:])
+    assert track.duration_s == heard.duration_s
+
+
+@pytest.mark.parametrize("samples", [0, 1, 1023, 1024, 7773])
+def test_less_than_a_snippet_is_too_short(hasher: Hasher, samples: int) -> None:
+    music = render_track(2, 1.0, RATE)[:samples]
+    with pytest.raises(AudioError, match=r"track of 0\.\d\d s is shorter than a snippet") as caught:
+        hasher.hash_track([music])
+    assert caught.value.kind == "too-short"
+    with pytest.raises(AudioError, match="query of") as caught:
+        hasher.hash_query([music], 4)
+    assert caught.value.kind == "too-short"
+
+
+def test_one_snippet_is_enough(hasher: Hasher) -> None:
+    music = render_track(2, 1.0, RATE)
+    assert hasher.hash_track([music[:7774]]).snippet.tolist() == [0]
+    assert hasher.hash_query([music[:7774]], 4).start_frame.tolist() == [0]
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-4])
+def test_silence_is_named(hasher: Hasher, level: float) -> None:
+    noise = level * np.random.default_rng(1).standard_normal(3 * RATE)
+    with pytest.raises(AudioError, match="track is silent: nothing above -60 dB") as caught:
+        hasher.hash_track([noise.astype(np.float32)])
+    assert caught.value.kind == "silent"
+
+
+def test_too_short_comes_before_silent(hasher: Hasher) -> None:
+    with pytest.raises(AudioError) as caught:
+        hasher.hash_track([np.zeros(100, np.float32)])
+    assert caught.value.kind == "too-short"
+
+
+def test_a_query_is_denser_than_a_track(hasher: Hasher, music: np.ndarray) -> None:
+    query = hasher.hash_query([music[: 4 * RATE]], 4)
+    track = hasher.hash_track([music[: 4 * RATE]])
+    assert query.start_frame[:5].tolist() == [0, 4, 8, 12, 16]
+    assert query.duration_s == track.duration_s
+    shared = query.start_frame % 16 == 0
+    np.testing.assert_array_equal(codes.pack(query.margins[shared] > 0), track.codes)
+
+
+def test_table_bits_are_cut_from_the_front(hasher: Hasher) -> None:
+    longest = hasher.table_bits(hasher.key_bits_max)
+    assert longest.shape == (hasher.n_tables, hasher.key_bits_max) == (20, 24)
+    for key_bits in (1, 12, 23):
+        np.testing.assert_array_equal(hasher.table_bits(key_bits), longest[:, :key_bits])
+    for key_bits in (0, -1, 25):
+        with pytest.raises(ModelError, match=f"keys of 1 to 24 bits, not {key_bits}"):
+            hasher.table_bits(key_bits)
+
+
+def noisy(samples: np.ndarray, snr_db: float, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return add_noise(samples, coloured_noise(samples.size, 1.0, rng), snr_db)
+
+
+@pytest.fixture(scope="module", params=list_models())
+def shipped(request: pytest.FixtureRequest) -> Hasher:
+    return Hasher.load(request.param)
+
+
+def test_shipped_models_hash_music(shipped: Hasher, music: np.ndarray) -> None:
+    track = shipped.hash_track([music])
+    assert track.codes.shape == (39, shipped.code_bytes)
+    assert len({bytes(code) for code in track.codes}) == 39
+    again = Hasher.load(str(shipped.model.path)).hash_track([music])
+    np.testing.assert_array_equal(track.codes, again.codes)
+    assert len(shipped.digest) == 64
+
+
+def test_shipped_models_know_music_again_in_noise(shipped: Hasher) -> None:
+    songs = [render_track(seed, 5.0, RATE) for seed in range(40, 52)]
+    clean = [shipped.hash_track([song]).codes[4] for song in songs]
+    heard = [
+        shipped.hash_track([noisy(song, 10.0, seed)]).codes[4] for seed, song in enumerate(songs)
+    ]
+    distances = codes.hamming(np.stack(clean)[:, None], np.stack(heard)[None]) / shipped.bits
+    same, unlike = np.diag(distances), distances[~np.eye(12, dtype=bool)]
+    assert same.mean() < 0.3
+    assert same.mean() < unlike.mean() - 0.15
+    assert (distances.argmin(axis=0) == np.arange(12)).mean() >= 10 / 12
+
+
+def test_bits_of_shipped_models_are_set_about_half_of_the_time(shipped: Hasher) -> None:
+    found = [shipped.hash_track([render_track(seed, 5.0, RATE)]).codes for seed in range(60, 90)]
+    bits = codes.unpack(np.concatenate(found), shipped.bits)
+    assert 0.4 < bits.mean() < 0.6
+    # The synthetic music is not what the medians were taken over, but no bit may be stuck.
+    assert np.quantile(bits.mean(axis=0), 0.05) > 0.02
+    assert np.quantile(bits.mean(axis=0), 0.95) < 0.98
+
+
+def test_tables_of_shipped_models(shipped: Hasher) -> None:
+    tables = shipped.table_bits(shipped.key_bits_max)
+    assert tables.shape[0] == 20
+    assert all(len(set(table)) == len(table) for table in tables.tolist())
+    disjoint = shipped.bits // shipped.n_tables
+    assert len(set(tables[:, :disjoint].ravel().tolist())) == shipped.n_tables * disjoint
+    assert 20 <= shipped.key_bits_max <= 32
+
+
+def test_shipped_models_are_calibrated(shipped: Hasher) -> None:
+    confidence = Confidence.from_json(shipped.config["calibration"])
+    assert confidence != Confidence()
+
+
+def test_cards_of_shipped_models_name_no_place(shipped: Hasher) -> None:
+    folder = shipped.model.path
+    for name in ("README.md", "config.json"):
+        text = (folder / name).read_text(encoding="utf-8")
+        assert not re.search(r"(^|[\s`'\"(=])/\w+/", text)  # no absolute path
+    assert json.loads((folder / "config.json").read_text())["training"]["seed"] >= 0
+    assert (folder / "README.md").read_text().startswith("# ")

@@ -1,0 +1,140 @@
+"""Hashing one part without Beam: files, counters, and what becomes of tracks that fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hashing.encoders import Hasher, TrackCodes
+from hashing.errors import AudioError
+from pipelines.parts import HashJob, hash_part, tracks_per_part, write_parts
+from pipelines.runs import Plan, Receipt, Run
+
+
+class FakeDecoder:
+    """Raises what stands for a path in `errors`; any other has the same three codes.
+
+    The second of its four snippets is silent.
+    """
+
+    pid = None
+
+    def __init__(self, errors: dict[str, Exception]) -> None:
+        self.errors, self.asked = errors, list[dict[str, Any]]()
+
+    def hash_track(self, path: str, hasher: Hasher, **limits: Any) -> TrackCodes:
+        self.asked.append({"path": path, **limits})
+        if Path(path).name in self.errors:
+            raise self.errors[Path(path).name]
+        codes = np.arange(3 * hasher.code_bytes, dtype=np.uint8).reshape(3, -1)
+        return TrackCodes(codes, np.array([0, 2, 3], np.int32), 2.5)
+
+
+def hash_catalog(
+    folder: Path, model_folder: Path, catalog: dict[str, list[Any]], errors: dict[str, Exception]
+) -> tuple[Receipt, FakeDecoder]:
+    for uri in catalog["uri"]:
+        if "://" not in uri:
+            (folder / uri).write_bytes(b"12345")
+    uris = [uri if "://" in uri else str(folder / uri) for uri in catalog["uri"]]
+    table = pa.table({**catalog, "uri": uris})
+    run = Run(str(folder / "index"), Plan("000001", "c", "m", "x", {}, table.num_rows, 1, "now"))
+    write_parts(run, table)
+    decoder, hasher = FakeDecoder(errors), Hasher.load(str(model_folder))
+    job = HashJob(run, max_seconds=99.0, timeout_s=7.0)
+    receipt = hash_part(job, 0, hasher, decoder)  # type: ignore[arg-type]
+    assert run.receipts() == {"part-00000": receipt}
+    return receipt, decoder
+
+
+def read(folder: Path, receipt: Receipt, kind: str) -> list[dict[str, Any]]:
+    (entry,) = [entry for entry in receipt.files if entry.kind == kind]
+    table = pq.read_table(folder / "index" / entry.path)
+    assert entry.rows == table.num_rows
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+def test_whatever_one_track_does_the_others_are_hashed(tmp_path: Path, model_folder: Path) -> None:
+    catalog = {
+        "track_id": ["a", "b", "c", "d", "e", "f"],
+        "uri": ["a.mp3", "b.mp3", "c.mp3", "d.mp3", "nosuch://e.mp3", "f.mp3"],
+    }
+    errors = {
+        "b.mp3": AudioError("crashed", "the decoder died\nof it"),
+        "c.mp3": AudioError("silent", "nothing is heard"),
+        "d.mp3": ValueError("a defect of numpy, say"),
+    }
+    receipt, decoder = hash_catalog(tmp_path, model_folder, catalog, errors)
+    rows = read(tmp_path, receipt, "failures")
+    assert [(row["track_id"], row["stage"], row["error"]) for row in rows] == [
+        ("b", "decode", "crashed"),
+        ("c", "hash", "silent"),
+        ("d", "hash", "ValueError"),
+        ("e", "fetch", "unreadable"),
+    ]
+    assert rows[0]["message"] == "the decoder died of it"
+    assert [row["track_id"] for row in read(tmp_path, receipt, "codes")] == ["a"] * 3 + ["f"] * 3
+    counters = receipt.counters
+    assert (counters["tracks"], counters["tracks_hashed"], counters["tracks_failed"]) == (6, 2, 4)
+    assert (counters["snippets"], counters["gids"], counters["audio_s"]) == (6, 8, 5.0)
+    assert {name: n for name, n in counters.items() if name.startswith("failed_")} == {
+        "failed_crashed": 1,
+        "failed_silent": 1,
+        "failed_ValueError": 1,
+        "failed_unreadable": 1,
+    }
+    assert decoder.asked[0] == {
+        "path": str(tmp_path / "a.mp3"),
+        "max_seconds": 99.0,
+        "timeout_s": 7.0,
+    }
+
+
+def test_a_part_of_failures_only_has_no_codes(tmp_path: Path, model_folder: Path) -> None:
+    catalog = {"track_id": ["a"], "uri": ["a.mp3"]}
+    error = {"a.mp3": AudioError("timeout", "no block in 7 s")}
+    receipt, _ = hash_catalog(tmp_path, model_folder, catalog, error)
+    assert [entry.kind for entry in receipt.files] == ["failures"]
+    assert receipt.counters["gids"] == 0
+
+
+def test_columns_of_the_catalogue_are_kept_beside_ours(tmp_path: Path, model_folder: Path) -> None:
+    catalog = {
+        "track_id": ["a"],
+        "uri": ["a.mp3"],
+        "etag": ["v1"],
+        "genres": [["x", "y"]],
+        "size": ["large"],
+        "duration_s": [7],
+    }
+    receipt, _ = hash_catalog(tmp_path, model_folder, catalog, {})
+    (row,) = read(tmp_path, receipt, "tracks")
+    assert (row["etag"], row["genres"], row["snippets"], row["gids"]) == ("v1", ["x", "y"], 3, 4)
+    assert (row["size"], row["catalog_size"]) == (5, "large")
+    assert (row["duration_s"], row["catalog_duration_s"]) == (2.5, 7)
+    starts = [code["start_ms"] for code in read(tmp_path, receipt, "codes")]
+    assert starts == [0, 1000, 1500]
+
+
+def test_codes_keep_their_bits(tmp_path: Path, model_folder: Path) -> None:
+    receipt, _ = hash_catalog(tmp_path, model_folder, {"track_id": ["a"], "uri": ["a.mp3"]}, {})
+    codes = [row["code"] for row in read(tmp_path, receipt, "codes")]
+    assert b"".join(codes) == bytes(range(3 * 58))
+
+
+@pytest.mark.parametrize(("n", "per_part"), [(1, 8), (32_768, 8), (32_769, 9), (10**7, 2442)])
+def test_parts_are_few_and_not_tiny(n: int, per_part: int) -> None:
+    assert tracks_per_part(n) == per_part
+
+
+@given(st.integers(1, 10**12))
+def test_no_catalogue_has_more_than_4096_parts(n: int) -> None:
+    assert -(-n // tracks_per_part(n)) <= 4096
