@@ -81,13 +81,13 @@ class Confidence:
         """The calibration of a model's ``config.json``; raises `ModelError` for a damaged one."""
         if not calibration:
             return cls()
-        weights = calibration.get("weights")
+        weights = calibration.get("weights") if isinstance(calibration, Mapping) else None
         if not isinstance(weights, Mapping) or set(weights) != set(NAMES):
             raise ModelError(f"the model's calibration must give the weights {', '.join(NAMES)}")
-        values = tuple(float(weights[name]) for name in NAMES)
-        if not all(math.isfinite(value) for value in values):
+        values = tuple(weights[name] for name in NAMES)
+        if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in values):
             raise ModelError("the model's calibration has weights that are not finite numbers")
-        return cls(values)
+        return cls(tuple(float(value) for value in values))
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads."""

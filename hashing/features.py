@@ -220,7 +220,14 @@ def _bands(samples: Floats, config: FeatureConfig) -> Floats:
     # scipy's float32 transform is several times faster than numpy's; its import costs 50 ms.
     import scipy.fft
 
-    windows = np.lib.stride_tricks.sliding_window_view(samples, config.n_fft)[:: config.hop_length]
+    # A view of overlapping windows; numpy's own function for it costs as much as the transform.
+    frames = (samples.size - config.n_fft) // config.hop_length + 1
+    windows: Floats = np.ndarray(
+        (frames, config.n_fft),
+        np.float32,
+        np.ascontiguousarray(samples, dtype=np.float32),
+        strides=(4 * config.hop_length, 4),
+    )
     spectrum = scipy.fft.rfft(windows * _window(config), axis=1, overwrite_x=True)
     # Squares of real and imaginary parts as they lie in memory, side by side: the filters are
     # doubled instead of adding the two.

@@ -8,7 +8,7 @@ from typing import Any
 
 from hashing.decoder import Decoder
 from hashing.encoders import QueryCodes
-from hashing.errors import AudioError
+from hashing.errors import AudioError, HashbeamError
 from hashing.search import QUERY_HOP, Match, Searcher
 from pipelines import io
 from pipelines.opened import IndexTracks
@@ -85,7 +85,13 @@ def ask(
         try:
             codes = hash_query(query, searcher, decoder, max_seconds, timeout_s)
         except AudioError as error:
-            yield Answer(query, [], error.kind, str(error))
+            message = str(error)
+            if query.uri not in message:  # the hasher has no name, a temporary copy another one
+                message = f"{query.uri}: {message}"
+            yield Answer(query, [], error.kind, message)
+            continue
+        except HashbeamError as error:  # a remote recording that cannot be fetched
+            yield Answer(query, [], "unreadable", str(error))
             continue
         found = searcher.search([codes], top)[0]
         yield Answer(query, rows(found, tracks, min_score))

@@ -225,7 +225,7 @@ def render_music(options: DemoOptions, left_out: int, bar: Bar) -> tuple[list[Tr
     music, absent = io.join(options.out, MUSIC), io.join(options.out, ABSENT)
     total = options.tracks + left_out
     try:
-        with bar(total, lambda: len(io.list_dir(music)), "track"):
+        with bar(total, lambda: min(total, len(io.list_dir(music))), "track"):  # and catalog.csv
             rows = render_catalogue(music, total, options.seconds, seed=options.seed)
     except (OSError, soundfile.SoundFileError, mutagen.MutagenError) as error:
         problem = f"cannot write {music}: {str(error).rstrip('.')}"

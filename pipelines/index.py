@@ -23,6 +23,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.metrics.metric import Metrics
 from apache_beam.utils.shared import Shared
 
 from hashing.decoder import Decoder
@@ -60,6 +61,9 @@ A run that was stopped goes on when the same command is given again. Tracks that
 failures/ with the reason; more than --max-failures of them, and nothing is published."""
 
 options_from = index_options
+
+# Counters of a part that the runner shows while it works; `run.json` has all of them.
+COUNTED = ("tracks_hashed", "tracks_failed", "snippets", "audio_s")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -220,8 +224,11 @@ class HashParts(beam.DoFn):
         self._decoder.prepare(self._hasher)
 
     def process(self, part: int) -> Iterable[str]:
-        """Hashes one part."""
-        yield hash_part(self._job, part, self._hasher, self._decoder).name
+        """Hashes one part, and counts for whoever watches the runner."""
+        receipt = hash_part(self._job, part, self._hasher, self._decoder)
+        for name in COUNTED:
+            Metrics.counter("hashbeam", name).inc(int(receipt.counters[name]))
+        yield receipt.name
 
     def teardown(self) -> None:
         """Ends the decoder."""

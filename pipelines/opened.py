@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
+import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,9 @@ from hashing.shards import Shard, TableSet
 from pipelines import io
 from pipelines.stores import is_remote
 from pipelines.versions import Manifest, open_manifest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Ints = npt.NDArray[np.int64]
 
@@ -44,7 +49,8 @@ class IndexTracks:
                 "path", "segment", "part", kind="tracks"
             )
         }
-        self._rows: dict[tuple[int, int], dict[str, Any]] = {}
+        # Lowest ordinal and number of every part that has been read, in order, by segment.
+        self._read: dict[int, list[tuple[int, int]]] = {}
         self._part = functools.lru_cache(maxsize=CACHED_PARTS)(self._read_part)
         self._removed = functools.lru_cache(maxsize=None)(self._read_removed)
 
@@ -56,7 +62,7 @@ class IndexTracks:
         firsts = np.zeros(gids.shape, dtype=np.int64)
         for part in np.unique(parts).tolist():
             chosen = parts == part
-            part_firsts, part_ordinals = self._part(segment, part)
+            part_firsts, part_ordinals, _ = self._part(segment, part)
             at = np.searchsorted(part_firsts, gids[chosen] - starts[part], side="right") - 1
             ordinals[chosen] = part_ordinals[at]
             firsts[chosen] = part_firsts[at] + starts[part]
@@ -67,9 +73,14 @@ class IndexTracks:
 
     def row(self, segment: int, ordinal: int) -> dict[str, Any]:
         """What the catalogue says about a track that `locate` has given."""
-        return self._rows[segment, ordinal]
+        # Ordinals rise from part to part.
+        read = self._read[segment]
+        _, part = read[bisect.bisect(read, (ordinal, math.inf)) - 1]
+        _, ordinals, table = self._part(segment, part)
+        (row,) = table.slice(int(np.searchsorted(ordinals, ordinal)), 1).to_pylist()
+        return dict(row)
 
-    def _read_part(self, segment: int, part: int) -> tuple[Ints, Ints]:
+    def _read_part(self, segment: int, part: int) -> tuple[Ints, Ints, pa.Table]:
         path = self._paths.get((segment, self._segments[segment].first_part + part))
         if path is None:
             raise IndexFormatError(
@@ -77,10 +88,12 @@ class IndexTracks:
                 "tracks; run `hashbeam verify` on it, then rebuild it"
             )
         table = io.read_table(io.join(self._index, path))
-        for row in table.to_pylist():
-            self._rows[segment, int(row["ordinal"])] = row
         spans = table["gids"].to_numpy().astype(np.int64)
-        return np.cumsum(spans) - spans, table["ordinal"].to_numpy().astype(np.int64)
+        ordinals = table["ordinal"].to_numpy().astype(np.int64)
+        read = self._read.setdefault(segment, [])
+        if (place := (int(ordinals[0]), part)) not in read:
+            bisect.insort(read, place)
+        return np.cumsum(spans) - spans, ordinals, table
 
     def _read_removed(self, segment: int) -> Ints:
         removals = self._segments[segment].removals

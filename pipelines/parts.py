@@ -147,7 +147,7 @@ def hash_part(job: HashJob, part: int, hasher: Hasher, decoder: Decoder) -> Rece
         "audio_s": sum(track.codes.duration_s for track in hashed),
         "cpu_s": _cpu_s(decoder) - cpu_s,
         "wall_s": finished - started,
-        "max_rss_bytes": _max_rss_bytes(),
+        "max_rss_bytes": _max_rss_bytes(decoder),
     }
     return job.run.write_receipt(
         Receipt(part_name(part), attempt, files, counters, started, finished)
@@ -244,6 +244,14 @@ def _cpu_s(decoder: Decoder) -> float:
     return time.process_time() + dead.ru_utime + dead.ru_stime + living
 
 
-def _max_rss_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def _max_rss_bytes(decoder: Decoder) -> int:
+    """Peak memory of this process and of its living decoder together."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    own_bytes = own if sys.platform == "darwin" else own * 1024
+    with (
+        contextlib.suppress(OSError),
+        open(f"/proc/{decoder.pid}/status", encoding="ascii") as file,
+    ):
+        peaks = (line.split()[1] for line in file if line.startswith("VmHWM:"))
+        return own_bytes + 1024 * int(next(peaks, "0"))
+    return own_bytes

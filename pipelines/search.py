@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import json
 import os
-import sys
 
 from hashing.errors import HashbeamError
 from hashing.search import PROBES
@@ -30,8 +29,11 @@ A recording that holds several tracks gives several matches, each with the part 
 --queries is CSV, JSON Lines or Parquet with query_id and uri, and start_s and duration_s if only a
 part is asked for; it runs on Beam and writes matches/ and failures/ (Parquet) into --out."""
 
-# Snippets per table looked up at most with --probes: more keys cost time and gain nothing.
+# Keys of a snippet and table looked up at most with --probes: more cost time and gain nothing.
 HIGHEST_PROBES = 64
+
+# Files told in one line, of those that could not be looked up.
+TOLD_FILES = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +98,10 @@ def options_from(args: argparse.Namespace) -> LookupOptions:
     checker = Checker(args)
     index = checker.text("--index")
     if args.files and args.queries:
-        checker.problems.append("--queries: give either files or --queries, not both")
+        checker.problems.append(
+            "--queries: give either files or --queries, not both, and Beam's flags with an equals "
+            "sign (--runner=DirectRunner)"
+        )
     elif not args.files and not args.queries:
         checker.problems.append("FILE: name recordings to look up, or --queries and --out")
     if args.queries and not args.out:
@@ -143,7 +148,7 @@ def look_up_files(options: LookupOptions) -> int:
 
         searcher, tracks, _ = open_index(options.index, options.model, options.probes)
         queries = [Query(os.path.basename(name) or name, name) for name in options.files]
-        failed = 0
+        failures: list[str] = []
         for answer in ask(
             queries,
             searcher,
@@ -154,16 +159,15 @@ def look_up_files(options: LookupOptions) -> int:
             max_seconds=options.max_query_hours * 3600,
             timeout_s=options.decode_timeout_s,
         ):
-            failed += bool(answer.error)
+            failures += [answer.message] * bool(answer.error)
             if options.json:
                 print(json.dumps(answer.to_json()), flush=True)
             elif not answer.error:
                 print(answer.to_text(), flush=True)
-            elif len(options.files) > 1:
-                print(answer.to_text(), file=sys.stderr)
-            last_message = answer.message or ""
-    if failed:
-        if len(options.files) == 1:
-            raise HashbeamError(last_message)
-        raise HashbeamError(f"{failed} of {len(options.files)} files could not be looked up")
+    if failures:
+        told = "; ".join(failures[:TOLD_FILES])
+        more = f"; and {len(failures) - TOLD_FILES} more" if failures[TOLD_FILES:] else ""
+        n = len(options.files)
+        counted = f"{len(failures)} of {n} files could not be looked up: " if n > 1 else ""
+        raise HashbeamError(f"{counted}{told}{more}")
     return 0

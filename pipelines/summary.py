@@ -37,7 +37,7 @@ class Summary(Record):
     part's end; `wall_s` all. `times_real_time` is audio per `hash_wall_s`,
     `times_real_time_per_cpu` audio per CPU time of hashing, decoder included; parts that an earlier
     start of the run had finished count in neither wall time nor speed. `entropy_bits` is the mean
-    over the tables, `max_rss_bytes` that of the largest worker.
+    over the tables, `max_rss_bytes` that of the largest worker with its decoder.
     """
 
     index: str

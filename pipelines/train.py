@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import shlex
 from pathlib import Path
 from typing import Any
@@ -92,17 +93,14 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     queries = checker.integer("--queries", low=1) if checker.given("--queries") else 0
     checker.finish()
     table = read_catalog(catalog)
-    try:
-        import onnx  # noqa: F401
-        import torch
-    except ImportError as error:
-        raise HashbeamError(
-            f"training needs {error.name}, which is not installed: pip install 'hashbeam[train]'"
-        ) from None
+    for name in ("torch", "onnx"):
+        if importlib.util.find_spec(name) is None:
+            raise HashbeamError(
+                f"training needs {name}, which is not installed: pip install 'hashbeam[train]'"
+            )
     from hashing.training.forgiving import ForgivingTraining
     from hashing.training.recipe import Recipe, require_audio, train_forgiving
 
-    torch.set_num_threads(threads)
     asked = [name for name in (*args.group, args.same) if name]
     columns = [name for name in asked if name in table.column_names]
     # The default names what most catalogues have; what was typed must be there.
@@ -128,6 +126,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
         command=shlex.join(["hashbeam", "train", "forgiving", "--catalog", Path(catalog).name])
         + " "
         + " ".join(shown),
+        threads=threads,
         **more,
     )
     model = train_forgiving(

@@ -68,7 +68,7 @@ class ForgivingTraining:
     batch: int = 64  # snippets a network and step
     learning_rate: float = 2e-3
     rounds: int = 20  # of target reassignment, over the first half of the steps; the paper: 50
-    steps: int = 4000
+    steps: int = 2000
     seed: int = 1
 
     @property
@@ -207,7 +207,7 @@ def train_networks(
         for group in state.optimiser.param_groups:
             group["lr"] = learning_rate(settings, state.step)
         state.optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         state.optimiser.step()
         state.step += 1
         if state.step <= half:

@@ -44,6 +44,7 @@ class Recipe:
       same_column: rows that agree in it are one recording; empty where none is known.
       excerpts, versions, offsets: of the pool (`hashing.training.pool`).
       calibration_queries: for each index size and fold.
+      threads: of torch.
       command: how the run was started, for the model card.
     """
 
@@ -52,10 +53,11 @@ class Recipe:
     rooms: Sequence[Path] = ()
     group_columns: Sequence[str] = ("album", "artist_name")
     same_column: str = ""
-    excerpts: int = 8192
+    excerpts: int = 4096
     versions: int = 12
     offsets: int = 17
     calibration_queries: int = 600
+    threads: int = 1
     command: str = ""
 
 
@@ -92,6 +94,7 @@ def train_forgiving(
 ) -> Model:
     """Train, export and calibrate; a run that was stopped goes on from what is in `work`."""
     started = time.time()
+    torch.set_num_threads(recipe.threads)
     features = FeatureConfig()
     music = corpus.load(recipe.rows, features.sample_rate, work)
     by_id = {row["track_id"]: row for row in recipe.rows}
