@@ -30,7 +30,6 @@ RUN_TIME = [
 EXTRAS = {
     # What makes a model; nothing outside hashing/training needs it.
     "train": [
-        "matplotlib>=3.9",
         "onnx>=1.17",
         "scipy>=1.13",
         "torch>=2.6",
@@ -47,7 +46,6 @@ EXTRAS = {
         "librosa>=0.11",
         "mypy>=1.13",
         "packaging>=24",
-        "psutil>=6",
         "pytest>=9",
         "pytest-xdist>=3.6",
         "ruff>=0.8",

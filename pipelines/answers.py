@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,6 +20,13 @@ TOP = 5
 
 # Columns of the catalogue that tell a person which track it is.
 SHOWN = ("title", "artist_name", "album")
+
+# Problems told in one line; nobody reads more.
+TOLD_PROBLEMS = 10
+
+# What a terminal would obey instead of showing, and halves of characters (names of files that are
+# no UTF-8 hold them), which cannot be printed at all.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +61,9 @@ class Answer:
     def to_text(self) -> str:
         """A few lines for a person."""
         if self.error:
-            return f"{self.query.query_id}: {self.message}"
+            return _shown(self.message)
         if not self.matches:
-            return f"{self.query.query_id}: no match"
+            return _shown(f"{self.query.query_id}: no match")
         lines = [self.query.query_id]
         for match in self.matches:
             names = [_name(match[column]) for column in SHOWN if match.get(column)]
@@ -66,7 +74,7 @@ class Answer:
                 f"at {match['offset_s'] + match['query_start_s']:.1f} s of the track, "
                 f"{match['votes']} votes"
             )
-        return "\n".join(lines)
+        return "\n".join(map(_shown, lines))
 
 
 def ask(
@@ -133,6 +141,20 @@ def rows(matches: Sequence[Match], tracks: IndexTracks, min_score: float) -> lis
             }
         )
     return out
+
+
+def in_one_line(problems: Sequence[str]) -> str:
+    """The first of many problems, and how many more there are.
+
+    >>> in_one_line([f"p{i}" for i in range(12)])
+    'p0; p1; p2; p3; p4; p5; p6; p7; p8; p9; and 2 more'
+    """
+    more = len(problems) - TOLD_PROBLEMS
+    return "; ".join([*problems[:TOLD_PROBLEMS], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _shown(line: str) -> str:
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", line)
 
 
 def _name(value: Any) -> str:

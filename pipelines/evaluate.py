@@ -7,24 +7,25 @@ import dataclasses
 import json
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from hashing import metrics
-from hashing.audio import decode
-from hashing.conditions import Condition, Surroundings
-from hashing.encoders import Hasher
-from hashing.errors import AudioError, CatalogError, HashbeamError, UsageError
-from hashing.search import PROBES, QUERY_HOP, Searcher
+from hashing.conditions import Condition
+from hashing.errors import CatalogError, HashbeamError, UsageError
+from hashing.search import PROBES
 from pipelines import io
+from pipelines.accuracy import Result, as_text, summarise
+from pipelines.answers import in_one_line
 from pipelines.catalog import read_catalog
-from pipelines.opened import IndexTracks, open_index
+from pipelines.opened import open_index
 from pipelines.options import Checker, IndexOptions, add_job_arguments, workers
+from pipelines.progress import shows_progress
+from pipelines.questions import Questions, Source
+from pipelines.report.page import evaluate_page
 
 DESCRIPTION = """\
 Measure look-up: cut queries from a catalogue, degrade them, look them up, count.
@@ -34,7 +35,9 @@ Measure look-up: cut queries from a catalogue, degrade them, look them up, count
       --durations 1 5 --conditions clean mp3 ambience@0 --queries 400 --out figures
 
 A share of the tracks (--left-out) is kept out of the index, and queries from them must get no
-match. --out gets figures.json, queries.parquet (a row a query) and figures.svg."""
+match. --out gets report.html, figures.json and queries.parquet (a row a query)."""
+
+FORMAT_VERSION = 1  # of figures.json and queries.parquet
 
 CONDITIONS = (
     "clean",
@@ -47,16 +50,6 @@ CONDITIONS = (
     "reverb+ambience@5",
 )
 DURATIONS = ("1", "2", "3", "5", "10")
-
-# Rate at which queries are cut and degraded, Hz: above what any hasher hears, so that codecs and
-# rooms work as they do in the world.
-SAMPLE_RATE = 24_000
-
-# A match is in the right place when it is this near, seconds: the hop of an index.
-PLACE_TOLERANCE_S = 0.5
-
-# Music around a query that its room has heard before it begins, seconds.
-LEAD_S = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +73,7 @@ class EvaluateOptions:
     only: str
     json: bool
     quiet: bool
+    progress: bool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -169,7 +163,10 @@ def options_from(args: argparse.Namespace) -> EvaluateOptions:
         only=args.only,
         json=args.json,
         quiet=args.quiet,
+        progress=args.progress,
     )
+    if options.out and io.exists(options.out) and not io.is_dir(options.out):
+        checker.problems.append(f"--out: {options.out} is a file; name a folder")
     checker.finish()
     return options
 
@@ -187,6 +184,19 @@ def evaluate_lookup(options: EvaluateOptions, beam_args: Sequence[str] = ()) -> 
     catalog = read_catalog(options.catalog)
     if options.same and options.same not in catalog.column_names:
         raise CatalogError(f"{options.catalog}: no column {options.same!r} (--same)")
+    sources = [
+        Source(row["track_id"], row["uri"], _recording(row, options.same))
+        for row in catalog.to_pylist()
+    ]
+    asked = _asked(options.only, sources)
+    questions = Questions.prepare(
+        options.durations,
+        options.conditions,
+        options.queries,
+        options.noise,
+        options.rooms,
+        options.seed,
+    )
     with tempfile.TemporaryDirectory() as scratch:
         index = options.index
         if not index:
@@ -194,22 +204,30 @@ def evaluate_lookup(options: EvaluateOptions, beam_args: Sequence[str] = ()) -> 
             _make_index(options, catalog, scratch, index, beam_args)
         searcher, tracks, manifest = open_index(index, options.model, options.probes)
         held = _ids_of(index, manifest)
-        rows = [
-            _Track(row["track_id"], row["uri"], row.get(options.same) or row["track_id"])
-            for row in catalog.to_pylist()
-        ]
-        asked = _asked(options.only, rows)
-        known = {row.same for row in rows if row.track_id in held}
-        inside = [row for row in asked if row.track_id in held]
-        outside = [row for row in rows if row.track_id not in held and row.same not in known]
+        known = {one.recording for one in sources if one.track_id in held}
+        inside = [one for one in asked if one.track_id in held]
+        outside = [one for one in asked if one.recording not in known]
         if not inside:
             raise HashbeamError(
                 f"{index} holds no track of {options.catalog} to cut queries from: evaluate with "
                 "the catalogue that was indexed"
             )
-        questions = _Questions(options, searcher.hasher)
-        results = list(_ask_all(options, questions, searcher, tracks, inside, outside, rows))
+        results = list(
+            questions.ask(
+                searcher,
+                tracks,
+                inside,
+                outside,
+                {one.track_id: one.recording for one in sources},
+                show=shows_progress(quiet=options.quiet, asked=options.progress),
+            )
+        )
+    shares = summarise(results)
+    if not shares["durations"]:
+        kinds = ", ".join(shares["not_asked"])
+        raise HashbeamError(f"{options.catalog}: no query could be cut from its tracks ({kinds})")
     figures = {
+        "format_version": FORMAT_VERSION,
         "catalog": Path(options.catalog).name,
         "model": {"name": searcher.hasher.model.name, "digest": searcher.hasher.digest},
         "tracks_indexed": len(held),
@@ -217,232 +235,32 @@ def evaluate_lookup(options: EvaluateOptions, beam_args: Sequence[str] = ()) -> 
         "key_bits": manifest.key_bits,
         "probes": options.probes,
         "seed": options.seed,
-        **summarise(results),
+        **shares,
     }
     _write(options.out, figures, results)
     return figures
 
 
-@dataclasses.dataclass(frozen=True)
-class _Track:
-    track_id: str
-    uri: str
-    same: str
+def _recording(row: dict[str, Any], column: str) -> str:
+    """What tells recordings apart: the track itself, or what its column says.
 
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """One query and what came of it; `wanted` is empty where no answer is right."""
-
-    condition: str
-    duration_s: float
-    wanted: str
-    start_s: float
-    answer: str
-    score: float
-    offset_s: float
-    right: bool
-    right_place: bool
-    cpu_ms: float
-
-
-class _Questions:
-    """Cuts, degrades and hashes queries."""
-
-    def __init__(self, options: EvaluateOptions, hasher: Hasher) -> None:
-        self._hasher = hasher
-        self._air = Surroundings(
-            SAMPLE_RATE, _recordings(options.noise), _recordings(options.rooms)
-        )
-
-    def hash(
-        self, audio: np.ndarray, condition: Condition, lead: int, rng: np.random.Generator
-    ) -> Any:
-        import soxr
-
-        heard = self._air.degrade(audio, condition, rng)[lead:]
-        rate = self._hasher.features.sample_rate
-        return self._hasher.hash_query([soxr.resample(heard, SAMPLE_RATE, rate)], QUERY_HOP)
-
-
-def _recordings(folders: Sequence[str]) -> list[np.ndarray]:
-    found = []
-    for folder in folders:
-        for path in sorted(Path(folder).iterdir()):
-            try:
-                found.append(decode(str(path), SAMPLE_RATE))
-            except AudioError:
-                continue  # a list of licences beside the recordings
-    if folders and not found:
-        raise HashbeamError(f"{', '.join(folders)}: no recording could be decoded")
-    return found
-
-
-def _ask_all(
-    options: EvaluateOptions,
-    questions: _Questions,
-    searcher: Searcher,
-    tracks: IndexTracks,
-    inside: Sequence[_Track],
-    outside: Sequence[_Track],
-    rows: Sequence[_Track],
-) -> Iterator[Result]:
-    from tqdm import tqdm
-
-    same = {row.track_id: row.same for row in rows}
-    rng = np.random.default_rng(options.seed)
-    # One decoding serves a query of every duration and condition: cut from the same place on.
-    plan = [(inside[i], True) for i in _draw(len(inside), options.queries, rng)]
-    if outside:
-        plan += [(outside[i], False) for i in _draw(len(outside), options.queries, rng)]
-    longest = max(options.durations)
-    hidden = options.quiet or not sys.stderr.isatty()
-    for track, known in tqdm(plan, desc="queries", disable=hidden):
-        try:
-            audio = decode(track.uri, SAMPLE_RATE)
-        except AudioError:
-            continue
-        last = max(0, audio.size - int(longest * SAMPLE_RATE))
-        first = int(rng.integers(last + 1))
-        lead = min(first, int(LEAD_S * SAMPLE_RATE))
-        for duration_s in options.durations:
-            cut = audio[first - lead : first + int(duration_s * SAMPLE_RATE)]
-            for condition in options.conditions:
-                begin = time.process_time()
-                try:
-                    query = questions.hash(cut, condition, lead, rng)
-                except AudioError:
-                    continue  # silence in the music: no query
-                begin = time.process_time()
-                found = searcher.search([query], top=1)[0]
-                cpu_ms = (time.process_time() - begin) * 1000
-                wanted = track.track_id if known else ""
-                start_s = first / SAMPLE_RATE
-                if not found:
-                    yield Result(
-                        condition.name,
-                        duration_s,
-                        wanted,
-                        start_s,
-                        "",
-                        0.0,
-                        0.0,
-                        False,
-                        False,
-                        cpu_ms,
-                    )
-                    continue
-                match = found[0]
-                answer = tracks.row(match.segment, match.ordinal)["track_id"]
-                right = known and same.get(answer) == track.same
-                placed = abs(match.offset_s - start_s) <= PLACE_TOLERANCE_S
-                yield Result(
-                    condition.name,
-                    duration_s,
-                    wanted,
-                    start_s,
-                    answer,
-                    match.score,
-                    match.offset_s,
-                    right,
-                    right and placed,
-                    cpu_ms,
-                )
-
-
-def _draw(n: int, wanted: int, rng: np.random.Generator) -> list[int]:
-    rounds = [rng.permutation(n) for _ in range(-(-wanted // n))]
-    return [int(i) for i in np.concatenate(rounds)[:wanted]]
-
-
-def summarise(results: Sequence[Result]) -> dict[str, Any]:
-    """Figures by duration and condition.
-
-    ``top1``: share of queries whose first match is the right recording, whatever its score;
-    ``accepted``: the same with a score of 0.5 or more; ``at_1_percent``: the same with a score
-    above the one that 1 % of the negatives of that duration reach; ``right_place``: the same as
-    ``top1`` and at most 0.5 s off; ``false_positives``: share of negatives with a score of 0.5 or
-    more. Each ``top1`` has its 95 % interval.
+    >>> _recording({"track_id": "a", "work": "w"}, "work"), _recording({"track_id": "a"}, "work")
+    ("work='w'", 'a')
     """
-    rows: list[dict[str, Any]] = []
-    by_duration: list[dict[str, Any]] = []
-    scores = np.array([result.score for result in results])
-    positive = np.array([bool(result.wanted) for result in results])
-    right = np.array([result.right for result in results])
-    placed = np.array([result.right_place for result in results])
-    duration = np.array([result.duration_s for result in results])
-    condition = np.array([result.condition for result in results])
-    for seconds in sorted(set(duration.tolist())):
-        here = duration == seconds
-        threshold = metrics.false_positive_threshold(scores[here & ~positive])
-        names = list(dict.fromkeys(condition[here].tolist()))
-        for name in [*names, "all"]:
-            chosen = here & (condition == name) if name != "all" else here
-            asked, left = chosen & positive, chosen & ~positive
-            n = int(asked.sum())
-            row = {
-                "duration_s": seconds,
-                "condition": name,
-                "queries": n,
-                "negatives": int(left.sum()),
-                "top1": _share(right[asked]),
-                "top1_interval": metrics.wilson_interval(int(right[asked].sum()), n),
-                "right_place": _share(placed[asked]),
-                "accepted": _share(right[asked] & (scores[asked] >= 0.5)),
-                "at_1_percent": _share(right[asked] & (scores[asked] > threshold)),
-                "false_positives": _share(scores[left] >= 0.5),
-            }
-            (by_duration if name == "all" else rows).append(row)
-    answered = scores > 0
-    cpu_ms = np.array([result.cpu_ms for result in results])
-    return {
-        "conditions": rows,
-        "durations": by_duration,
-        "expected_calibration_error": metrics.calibration_error(scores[answered], right[answered]),
-        "brier_score": metrics.brier_score(scores[answered], right[answered]),
-        "look_up_cpu_ms": {
-            f"{seconds:g}": round(float(np.median(cpu_ms[duration == seconds])), 3)
-            for seconds in sorted(set(duration.tolist()))
-        },
-    }
+    value = row.get(column)
+    return f"{column}={value!r}" if value else str(row["track_id"])
 
 
-def _share(flags: np.ndarray) -> float | None:
-    return round(float(flags.mean()), 4) if flags.size else None
-
-
-def as_text(figures: dict[str, Any]) -> str:
-    """Tables for a person: conditions down, durations across."""
-    durations = [row["duration_s"] for row in figures["durations"]]
-    names = [*dict.fromkeys(row["condition"] for row in figures["conditions"]), "all"]
-    cells = {
-        (row["condition"], row["duration_s"]): row
-        for row in (*figures["conditions"], *figures["durations"])
-    }
-    out = [
-        f"{figures['tracks_indexed']} tracks indexed, {figures['tracks_left_out']} left out, "
-        f"keys of {figures['key_bits']} bits, {figures['probes']} probes"
-    ]
-    for figure, title in (
-        ("top1", "right track first, %"),
-        ("accepted", "right and score at least 0.5, %"),
-        ("false_positives", "queries of tracks left out with score at least 0.5, %"),
-    ):
-        out += ["", title, f"{'':20s}" + "".join(f"{seconds:7g} s" for seconds in durations)]
-        for name in names:
-            values = [cells.get((name, seconds), {}).get(figure) for seconds in durations]
-            shown = ["      -  " if v is None else f"{100 * v:7.1f}  " for v in values]
-            out.append(f"{name:20s}" + "".join(shown))
-    out.append("")
-    out.append(f"expected calibration error {figures['expected_calibration_error']:.3f}")
-    return "\n".join(out)
-
-
-def _asked(only: str, rows: Sequence[_Track]) -> list[_Track]:
+def _asked(only: str, sources: Sequence[Source]) -> list[Source]:
     if not only:
-        return list(rows)
-    wanted = {line.strip() for line in io.read_bytes(only).decode("utf-8").splitlines()}
-    return [row for row in rows if row.track_id in wanted]
+        return list(sources)
+    lines = io.read_bytes(only).decode("utf-8", "replace").splitlines()
+    wanted = {line.strip() for line in lines} - {""}
+    unknown = sorted(wanted - {one.track_id for one in sources})
+    if unknown or not wanted:
+        problem = f"no track {in_one_line(unknown)} in the catalogue" if unknown else "is empty"
+        raise CatalogError(f"{only}: {problem}; give a track_id a line (--only)")
+    return [one for one in sources if one.track_id in wanted]
 
 
 def _ids_of(index: str, manifest: Any) -> set[str]:
@@ -459,7 +277,7 @@ def _make_index(
 
     order = np.random.default_rng(options.seed).permutation(catalog.num_rows)
     kept = np.sort(order[int(options.left_out * catalog.num_rows) :])
-    io.write_table(f"{scratch}/catalog.parquet", catalog.take(pa.array(kept)), metadata={})
+    io.write_table(f"{scratch}/catalog.parquet", catalog.take(pa.array(kept)))
     build_index(
         IndexOptions(
             catalog=f"{scratch}/catalog.parquet",
@@ -475,5 +293,16 @@ def _make_index(
 
 def _write(out: str, figures: dict[str, Any], results: Sequence[Result]) -> None:
     io.write_bytes(io.join(out, "figures.json"), json.dumps(figures, indent=1).encode() + b"\n")
+    io.write_bytes(io.join(out, "report.html"), evaluate_page(figures).encode() + b"\n")
     table = pa.Table.from_pylist([dataclasses.asdict(result) for result in results])
-    io.write_table(io.join(out, "queries.parquet"), table, metadata={"hashbeam_format": "1"})
+    metadata = {
+        "hashbeam_format": str(FORMAT_VERSION),
+        "hasher_digest": figures["model"]["digest"],
+    }
+    io.write_table(io.join(out, "queries.parquet"), table, metadata=metadata)
+
+
+if __name__ == "__main__":
+    from pipelines.cli import main
+
+    sys.exit(main(["evaluate", *sys.argv[1:]]))

@@ -35,10 +35,10 @@ from pipelines.catalog import catalog_digest, read_catalog
 from pipelines.gather import check_failures, forget_failures, make_manifest, part_receipts
 from pipelines.lock import IndexLock
 from pipelines.options import (
-    DECODE_TIMEOUT_S,
     MAX_FAILURES,
     MAX_TRACK_HOURS,
     IndexOptions,
+    add_decode_arguments,
     add_job_arguments,
     index_options,
 )
@@ -86,12 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=MAX_TRACK_HOURS,
         help="longer tracks fail (%(default)s)",
     )
-    add(
-        "--decode-timeout",
-        metavar="S",
-        default=DECODE_TIMEOUT_S,
-        help="seconds after which a decoder that says nothing is stopped (%(default)s)",
-    )
+    add_decode_arguments(parser)
     add_job_arguments(parser)
 
 

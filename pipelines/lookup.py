@@ -7,29 +7,40 @@ run that was stopped goes on with the parts that have none.
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__":
+    # Before Beam is imported: the command line imports this file under its own name, where the
+    # workers will look for the steps of the job.
+    from pipelines.cli import main
+
+    sys.exit(main(["lookup", *sys.argv[1:]]))
+
 import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-import pyarrow.compute as pc
 from apache_beam.utils.shared import Shared
 
 from hashing.decoder import Decoder
 from hashing.errors import CatalogError, HashbeamError
 from pipelines import io
-from pipelines.answers import Answer, Query, ask
+from pipelines.answers import Answer, Query, ask, in_one_line
 from pipelines.catalog import catalog_digest, read_catalog
 from pipelines.opened import open_index
+from pipelines.options import LookupOptions
 from pipelines.parts import FAILURES
 from pipelines.progress import Progress, shows_progress
 from pipelines.runner import make_pipeline_options, run_pipeline
-from pipelines.search import LookupOptions
+from pipelines.stores import is_remote
+from pipelines.versions import Manifest, is_temporary
 
 FORMAT_VERSION = 1
 
@@ -37,6 +48,10 @@ FORMAT_VERSION = 1
 # there are so many that parts would become a crowd of files.
 QUERIES_PER_PART = 64
 MAX_PARTS = 4096
+
+# The shortest part of a recording that may be asked for, s: less is a mistake in the list. What is
+# longer, but too short for a snippet, is a failure.
+LEAST_S = 0.001
 
 MATCHES = pa.schema(
     [
@@ -78,7 +93,7 @@ def look_up_many(options: LookupOptions, beam_args: Sequence[str]) -> int:
     _, _, manifest = open_index(options.index, options.model, options.probes)
     queries = read_queries(options.queries)
     pipeline_options = make_pipeline_options(options.workers, beam_args)
-    job = _prepare(options, queries, [manifest.version, manifest.model["digest"]])
+    job = _prepare(options, queries, manifest)
     n_parts = -(-queries.num_rows // job.queries_per_part)
     missing = [part for part in range(n_parts) if not io.exists(job.part_path("matches", part))]
     show = shows_progress(quiet=options.quiet, asked=options.progress)
@@ -86,7 +101,21 @@ def look_up_many(options: LookupOptions, beam_args: Sequence[str]) -> int:
         run_pipeline(
             lambda pipeline: pipeline | "look up" >> LookUp(job, missing), pipeline_options
         )
-    summary = _summarise(job, n_parts, queries.num_rows, time.time() - started)
+    for name in filter(is_temporary, io.list_files(options.out)):
+        io.remove(job.path(name))  # of a worker that was killed
+    summary = {
+        "format_version": FORMAT_VERSION,
+        "index": options.index,
+        "index_version": manifest.version,
+        "model": manifest.model,
+        "out": options.out,
+        **_count(job, n_parts, queries.num_rows),
+        "min_score": options.min_score,
+        "parts": n_parts,
+        "parts_resumed": n_parts - len(missing),
+        "workers": options.workers,
+        "wall_s": round(time.time() - started, 3),
+    }
     io.write_bytes(job.path("run.json"), json.dumps(summary, indent=1).encode() + b"\n")
     print(json.dumps(summary) if options.json else _as_text(summary))
     return 0
@@ -95,25 +124,37 @@ def look_up_many(options: LookupOptions, beam_args: Sequence[str]) -> int:
 def read_queries(path: str) -> pa.Table:
     """A list of queries: `query_id`, `uri` (absolute), `start_s` and `duration_s` (null: all).
 
-    Raises: CatalogError as `pipelines.catalog.read_catalog`, and for times that are no numbers.
+    Raises: CatalogError as `pipelines.catalog.read_catalog`, and for what is no time.
     """
     table = read_catalog(path, "query_id")
     columns = {"query_id": table["query_id"], "uri": table["uri"]}
-    for name in ("start_s", "duration_s"):
-        columns[name] = pa.nulls(table.num_rows, pa.float64())
-        if name not in table.column_names:
-            continue
-        column = table[name]
-        try:
-            if pa.types.is_string(column.type):
-                column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
-            columns[name] = column.cast(pa.float64())
-        except pa.ArrowInvalid:
-            raise CatalogError(f"{path}: column {name}: must be seconds, or empty") from None
-        low = pc.min(columns[name]).as_py()
-        if low is not None and (low < 0 or (name == "duration_s" and low == 0)):
-            raise CatalogError(f"{path}: column {name}: {low} is no time in a recording")
+    ids = table["query_id"].to_pylist()
+    problems = []
+    for name, lowest in (("start_s", 0.0), ("duration_s", LEAST_S)):
+        given = table[name].to_pylist() if name in table.column_names else [None] * len(ids)
+        seconds = [None if value in (None, "") else _seconds(value) for value in given]
+        columns[name] = pa.array(seconds, pa.float64())
+        problems += [
+            f"query {query_id!r}, column {name}: {value!r} is no time in seconds"
+            for query_id, value, found in zip(ids, given, seconds, strict=True)
+            if found is not None and not lowest <= found < math.inf
+        ]
+    if problems:
+        told = in_one_line(problems)
+        raise CatalogError(f"{path}: {told}; mend that, or leave it empty for the whole recording")
     return pa.table(columns)
+
+
+def _seconds(value: Any) -> float:
+    """A time as a list of queries gives it; not-a-number for what is none.
+
+    >>> _seconds("1.5"), _seconds("soon"), _seconds(True)
+    (1.5, nan, nan)
+    """
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 @dataclasses.dataclass
@@ -202,6 +243,8 @@ def answer_part(job: LookupJob, part: int, opened: _Opened, decoder: Decoder) ->
     failures = pa.Table.from_pylist(_failures(answers), schema=FAILURES)
     if failures.num_rows:
         io.write_table(job.part_path("failures", part), failures, metadata=metadata)
+    else:
+        io.remove(job.part_path("failures", part))  # of an attempt that was killed
     names = MATCHES.names[1:]
     rows = [
         {"query_id": answer.query.query_id, **{name: match[name] for name in names}}
@@ -226,12 +269,17 @@ def _failures(answers: Iterable[Answer]) -> list[dict[str, str]]:
     ]
 
 
-def _prepare(options: LookupOptions, queries: pa.Table, asked: Sequence[str]) -> LookupJob:
+def _prepare(options: LookupOptions, queries: pa.Table, manifest: Manifest) -> LookupJob:
     """The job, and its folder: a new one, or one with an unfinished run of the same job."""
     times = json.dumps([queries[name].to_pylist() for name in ("start_s", "duration_s")])
     identity = [
         FORMAT_VERSION,
-        *asked,
+        # Which index it is, wherever it lies: answers of two are never mixed.
+        manifest.version,
+        manifest.model["digest"],
+        manifest.catalog_digest,
+        manifest.key_bits,
+        manifest.created,
         catalog_digest(queries.rename_columns(["track_id", "uri", "start_s", "duration_s"])),
         hashlib.sha256(times.encode()).hexdigest(),
         options.top,
@@ -242,15 +290,14 @@ def _prepare(options: LookupOptions, queries: pa.Table, asked: Sequence[str]) ->
     per_part = max(QUERIES_PER_PART, -(-queries.num_rows // MAX_PARTS))
     job = LookupJob(options, digest, per_part)
     plan = io.read_if_exists(job.path("plan.json"))
+    wanted = json.dumps({"format_version": FORMAT_VERSION, "digest": digest}).encode()
     if plan is None:
-        if io.exists(options.out) and (not io.is_dir(options.out) or io.list_dir(options.out)):
+        if not is_remote(options.out) and io.exists(options.out) and not io.is_dir(options.out):
+            raise HashbeamError(f"{options.out} is a file: name a new folder with --out")
+        if not all(map(is_temporary, io.list_dir(options.out))):
             raise HashbeamError(f"{options.out} is not empty: name a new folder with --out")
-        io.write_table(
-            job.path("queries.parquet"), queries, metadata={}, row_group_size=job.queries_per_part
-        )
-        io.write_bytes(job.path("plan.json"), json.dumps({"digest": digest}).encode())
-        return job
-    if json.loads(plan).get("digest") != digest:
+        io.write_bytes(job.path("plan.json"), wanted)
+    elif plan != wanted:
         raise HashbeamError(
             f"{options.out} holds answers to other queries, of another index, or with other "
             "options: name a new folder with --out"
@@ -259,6 +306,8 @@ def _prepare(options: LookupOptions, queries: pa.Table, asked: Sequence[str]) ->
         raise HashbeamError(
             f"{options.out} holds all answers already: name a new folder with --out"
         )
+    if not io.exists(job.path("queries.parquet")):
+        io.write_table(job.path("queries.parquet"), queries, row_group_size=job.queries_per_part)
     return job
 
 
@@ -269,22 +318,13 @@ def _finished(job: LookupJob) -> int:
     return sum(name.endswith(".parquet") for name in io.list_dir(folder))
 
 
-def _summarise(job: LookupJob, n_parts: int, n_queries: int, wall_s: float) -> dict[str, Any]:
+def _count(job: LookupJob, n_parts: int, n_queries: int) -> dict[str, int]:
     counts = {"failed": 0, "unmatched": 0}
     for part in range(n_parts):
         metadata = io.read_metadata(job.part_path("matches", part))
         for name in counts:
             counts[name] += int(metadata[name])
-    return {
-        "format_version": FORMAT_VERSION,
-        "index": job.options.index,
-        "out": job.options.out,
-        "queries": n_queries,
-        "matched": n_queries - sum(counts.values()),
-        **counts,
-        "min_score": job.options.min_score,
-        "wall_s": round(wall_s, 3),
-    }
+    return {"queries": n_queries, "matched": n_queries - sum(counts.values()), **counts}
 
 
 def _as_text(summary: dict[str, Any]) -> str:

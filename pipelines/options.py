@@ -134,6 +134,36 @@ def index_options(args: argparse.Namespace) -> IndexOptions:
     return options
 
 
+@dataclasses.dataclass(frozen=True)
+class LookupOptions:
+    """What ``hashbeam lookup`` was asked to do; either `files` or `queries` and `out`."""
+
+    index: str
+    files: tuple[str, ...]
+    queries: str
+    out: str
+    model: str | None
+    top: int
+    min_score: float
+    probes: int
+    workers: int
+    max_query_hours: float
+    decode_timeout_s: float
+    json: bool
+    quiet: bool
+    progress: bool
+
+
+def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of every command that decodes what strangers made."""
+    parser.add_argument(
+        "--decode-timeout",
+        metavar="S",
+        default=DECODE_TIMEOUT_S,
+        help="seconds after which a decoder that says nothing is stopped (%(default)s)",
+    )
+
+
 def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that every Beam job has."""
     parser.add_argument(

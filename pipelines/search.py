@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
-import os
 
 from hashing.errors import HashbeamError
 from hashing.search import PROBES
-from pipelines.answers import MIN_SCORE, TOP, Query, ask
+from pipelines.answers import MIN_SCORE, TOP, Query, ask, in_one_line
 from pipelines.options import (
-    DECODE_TIMEOUT_S,
     MAX_TRACK_HOURS,
     Checker,
+    LookupOptions,
+    add_decode_arguments,
     add_job_arguments,
     workers,
 )
@@ -31,29 +30,6 @@ part is asked for; it runs on Beam and writes matches/ and failures/ (Parquet) i
 
 # Keys of a snippet and table looked up at most with --probes: more cost time and gain nothing.
 HIGHEST_PROBES = 64
-
-# Files told in one line, of those that could not be looked up.
-TOLD_FILES = 10
-
-
-@dataclasses.dataclass(frozen=True)
-class LookupOptions:
-    """What ``hashbeam lookup`` was asked to do; either `files` or `queries` and `out`."""
-
-    index: str
-    files: tuple[str, ...]
-    queries: str
-    out: str
-    model: str | None
-    top: int
-    min_score: float
-    probes: int
-    workers: int
-    max_query_hours: float
-    decode_timeout_s: float
-    json: bool
-    quiet: bool
-    progress: bool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,12 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=MAX_TRACK_HOURS,
         help="longer queries fail (%(default)s)",
     )
-    add(
-        "--decode-timeout",
-        metavar="S",
-        default=DECODE_TIMEOUT_S,
-        help="seconds after which a decoder that says nothing is stopped (%(default)s)",
-    )
+    add_decode_arguments(parser)
     add_job_arguments(parser)
 
 
@@ -98,10 +69,7 @@ def options_from(args: argparse.Namespace) -> LookupOptions:
     checker = Checker(args)
     index = checker.text("--index")
     if args.files and args.queries:
-        checker.problems.append(
-            "--queries: give either files or --queries, not both, and Beam's flags with an equals "
-            "sign (--runner=DirectRunner)"
-        )
+        checker.problems.append("--queries: give either files or --queries, not both")
     elif not args.files and not args.queries:
         checker.problems.append("FILE: name recordings to look up, or --queries and --out")
     if args.queries and not args.out:
@@ -147,7 +115,7 @@ def look_up_files(options: LookupOptions) -> int:
         from pipelines.opened import open_index
 
         searcher, tracks, _ = open_index(options.index, options.model, options.probes)
-        queries = [Query(os.path.basename(name) or name, name) for name in options.files]
+        queries = [Query(name, name) for name in options.files]
         failures: list[str] = []
         for answer in ask(
             queries,
@@ -165,9 +133,7 @@ def look_up_files(options: LookupOptions) -> int:
             elif not answer.error:
                 print(answer.to_text(), flush=True)
     if failures:
-        told = "; ".join(failures[:TOLD_FILES])
-        more = f"; and {len(failures) - TOLD_FILES} more" if failures[TOLD_FILES:] else ""
         n = len(options.files)
         counted = f"{len(failures)} of {n} files could not be looked up: " if n > 1 else ""
-        raise HashbeamError(f"{counted}{told}{more}")
+        raise HashbeamError(counted + in_one_line(failures))
     return 0

@@ -20,6 +20,7 @@ Deviations from the paper, with their reasons:
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -76,6 +77,14 @@ class ForgivingTraining:
         """Candidate bits of the ensemble."""
         return len(self.hidden) * self.outputs
 
+    def check(self, excerpts: int) -> None:
+        """Raises `ModelError` where a pool of so many excerpts is too small."""
+        if self.songs > excerpts:
+            raise ModelError(
+                f"a network learns {self.songs} songs, the pool has {excerpts} excerpts: "
+                "raise --excerpts or lower --songs"
+            )
+
     def seeds(self, stage: int, step: int = 0) -> np.random.Generator:
         """A generator for one stage and step, so that a resumed run draws what a whole one does."""
         return np.random.default_rng([self.seed, stage, step])
@@ -126,12 +135,8 @@ class State:
 
     @classmethod
     def start(cls, settings: ForgivingTraining, excerpts: int) -> State:
-        """The state before the first step; raises `ModelError` where the pool is too small."""
-        if settings.songs > excerpts:
-            raise ModelError(
-                f"a network learns {settings.songs} songs, the pool has {excerpts} excerpts: "
-                "raise --excerpts or lower --songs"
-            )
+        """The state before the first step; raises as `ForgivingTraining.check`."""
+        settings.check(excerpts)
         torch.manual_seed(settings.seed)
         network = Ensemble(settings.components, settings.hidden, settings.outputs)
         optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
@@ -297,6 +302,14 @@ def held_out_figures(
     }
 
 
+def _identity(pool: SnippetPool, settings: ForgivingTraining) -> str:
+    """What a checkpoint belongs to: the settings, and the music that was learned."""
+    # A frame of the first and of the last version of every excerpt tells one pool from another.
+    sample = np.ascontiguousarray(pool.spectra[:, [0, -1], 0])
+    digest = hashlib.sha256(sample.tobytes()).hexdigest()
+    return json.dumps([dataclasses.asdict(settings), pool.spectra.shape, digest], sort_keys=True)
+
+
 def train(
     pool: SnippetPool,
     held_out_pool: SnippetPool,
@@ -310,7 +323,7 @@ def train(
       The trained state, the front, the thresholds, and the held-out figures at the end.
     """
     work.mkdir(parents=True, exist_ok=True)
-    identity = json.dumps(dataclasses.asdict(settings), sort_keys=True)
+    identity = _identity(pool, settings)
     settings_path, checkpoint = work / "settings.json", work / "state.pt"
     front_path = work / "front.npy"
     if not settings_path.exists() or settings_path.read_text() != identity:
@@ -318,7 +331,9 @@ def train(
         front_path.unlink(missing_ok=True)
         settings_path.write_text(identity)
     if not front_path.exists():
-        np.save(front_path, fit_discriminant(pool, settings.components, settings.seed))
+        temporary = work / "front.tmp.npy"
+        np.save(temporary, fit_discriminant(pool, settings.components, settings.seed))
+        temporary.replace(front_path)
     front = np.load(front_path, allow_pickle=False)
     bank, held_out = Bank(pool, front), Bank(held_out_pool, front)
     state = State.start(settings, bank.shape[0])

@@ -94,6 +94,7 @@ def train_forgiving(
 ) -> Model:
     """Train, export and calibrate; a run that was stopped goes on from what is in `work`."""
     started = time.time()
+    settings.check(recipe.excerpts)  # before anything is decoded
     torch.set_num_threads(recipe.threads)
     features = FeatureConfig()
     music = corpus.load(recipe.rows, features.sample_rate, work)

@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-WIDTH = 460  # of every chart: on a telephone it is shown at three quarters, its text at 10 px
-LEFT, RIGHT = 118, 46  # margins with labels
+WIDTH = 510  # of every chart: on a telephone it is shown at three quarters, its text at 10 px
+LEFT, RIGHT = 168, 46  # margins with labels
+TINTS = 5  # of the bars of a condition, in the style sheet
 
 _BAR, _BAR_STEP, _GROUP_GAP = 12, 16, 18
 _ROW, _ROW_GAP, _SPREAD, _SECTION = 30, 6, 22, 26
@@ -84,7 +85,8 @@ def share_chart(figures: dict[str, Any]) -> Chart:
             length = f"{row['duration_s']:g} s"
             accepted, top1 = row["accepted"] or 0.0, row["top1"] or 0.0
             label = f"{100 * accepted:.0f} %"
-            bars.append(Bar(length, y, _across(accepted), _across(top1), label, len(bars) + 1))
+            tint = min(len(bars) + 1, TINTS)
+            bars.append(Bar(length, y, _across(accepted), _across(top1), label, tint))
             y += _BAR_STEP
         groups.append(Group(name, (start + y - _BAR_STEP + _BAR) / 2, bars))
         y += _GROUP_GAP
@@ -99,7 +101,7 @@ def score_chart(figures: dict[str, Any]) -> Chart:
     >>> query = {"indexed": True, "duration_s": 1, "answer": {"score": 1.0}, "verdict": "right"}
     >>> chart = score_chart({"queries": [query], "min_score": 0.5})
     >>> [(title, rows[0].name, rows[0].dots[0].x) for title, _, rows in chart.sections]
-    [('Tracks of the index', '1 s', 414.0)]
+    [('Tracks of the index', '1 s', 464.0)]
     """
     sections, y = [], 0.0
     for title, indexed in (("Tracks of the index", True), ("Tracks that are not in it", False)):

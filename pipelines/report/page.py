@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from pipelines.report.images import data_uri, spectrogram_png
 CONDITION_NAMES = {
     "clean": ("Clean", "as it is in the track"),
     "mp3": ("mp3", "a poor stream: mp3 at 64 kb/s"),
-    "white@5": ("White noise", "hiss, 5 dB below the music"),
-    "ambience@5": ("Ambience", "pink noise as of a street, 5 dB below the music"),
+    "white@5": ("White 5 dB", "hiss, 5 dB below the music"),
+    "ambience@5": ("Ambience 5 dB", "pink noise as of a street, 5 dB below the music"),
     "reverb": ("Reverb", "played in a room that takes 0.2 to 0.8 s to fall silent"),
 }
 
@@ -105,11 +106,17 @@ def render(template: str, **values: Any) -> str:
         "seconds": lambda value: f"{value:.1f} s",
         "size": size,
         "length": length,
-        "condition": lambda name: CONDITION_NAMES.get(name, (name, ""))[0],
+        "condition": _condition,
         "address": quote,
         "names": lambda value: ", ".join(value) if isinstance(value, list) else value or "",
     }
     return environment.get_template(template).render(values).strip()
+
+
+def _condition(name: str) -> str:
+    # white@0 → white 0 dB, where the demo has no name for it.
+    named = CONDITION_NAMES.get(name, ("", ""))[0]
+    return named or re.sub(r"@(-?\d+)", r" \1 dB", name)
 
 
 def size(n_bytes: float) -> str:
@@ -185,3 +192,35 @@ def _pick(queries: list[dict[str, Any]], turn: int, failures: int) -> list[dict[
 
 def _examples(queries: Sequence[dict[str, Any]], image: Callable[[str], str]) -> list[Example]:
     return [Example(query, image(query["original"]), image(query["file"])) for query in queries]
+
+
+# Tables of the evaluation: title, what is in it, name of the figure.
+_TABLES = (
+    ("Right track first, %", "whatever the score", "top1"),
+    ("Right and sure, %", "the right track first, with a score of 0.5 or more", "accepted"),
+    (
+        "Right at 1 % false alarms, %",
+        "the right track first, with a score that 1 % of the recordings of other tracks reach",
+        "at_1_percent",
+    ),
+    (
+        "False alarms, %",
+        "recordings of tracks not in the index that got a match with a score of 0.5 or more",
+        "false_positives",
+    ),
+)
+
+
+def evaluate_page(figures: dict[str, Any]) -> str:
+    """The page of `hashbeam evaluate lookup`, as HTML, from its figures."""
+    cells: dict[str, dict[float, dict[str, Any]]] = {}
+    for row in (*figures["conditions"], *figures["durations"]):
+        cells.setdefault(row["condition"], {})[row["duration_s"]] = row
+    return render(
+        "evaluate.html.j2",
+        figures=figures,
+        shares=share_chart(figures),
+        tables=_TABLES,
+        durations=[row["duration_s"] for row in figures["durations"]],
+        cells=cells,
+    )

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from index_helpers import error_line, run_index
+from tiny_catalog import write_rows
+
+from hashing import audio
+from hashing.confidence import Confidence
+from hashing.encoders import Hasher
+from hashing.models import load_model
+from hashing.synthesis import render_track
+from pipelines import train
+from pipelines.cli import main, parse
+from pipelines.versions import open_manifest
+
+RATE, TRACKS = 8000, 16
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Short tracks, each with an artist of its own, in a catalogue with relative uris."""
+    folder = tmp_path_factory.mktemp("music")
+    rows = []
+    for i in range(TRACKS):
+        audio.encode(render_track(i, 5.0, RATE), RATE, str(folder / f"{i}.wav"), codec="wav")
+        rows.append({"track_id": f"t{i:02d}", "uri": f"{i}.wav", "artist_name": f"artist {i}"})
+    return write_rows(folder / "catalog.csv", rows)
+
+
+def run_train(catalog: Path, out: Path, *flags: str) -> int:
+    few = ["--steps", "30", "--songs", "16", "--excerpts", "16", "--queries", "6"]
+    return main(["train", "forgiving", "--catalog", str(catalog), "--out", str(out), *few, *flags])
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What one run of the command gave."""
+
+    out: Path
+    flags: list[str]
+    status: int
+    lines: list[str]
+
+
+@pytest.fixture(scope="module")
+def trained(catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("trained")
+    for name, count in (("noise", 5), ("rooms", 2)):
+        (folder / name).mkdir()
+        for i in range(count):
+            path = folder / name / f"{name}-{i}.wav"
+            audio.encode(render_track(50 + i, 1.0, RATE), RATE, str(path), codec="wav")
+    flags = ["--seed", "5", "--noise", str(folder / "noise"), "--rooms", str(folder / "rooms")]
+    out = folder / "models" / "mine"
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        status = run_train(catalog, out, *flags)
+    return Trained(out, flags, status, said.getvalue().splitlines())
+
+
+def test_a_catalogue_becomes_a_model(trained: Trained, catalog: Path) -> None:
+    out = trained.out
+    assert trained.status == 0
+    hasher = Hasher.load(str(out))
+    assert trained.lines[-1] == (
+        f"model {out} with digest {hasher.digest[:16]}; use it with --model {out}"
+    )
+    assert any("step     30 of 30  loss 0." in line for line in trained.lines)
+    # The whole of the paper's ensemble, at the features of the shipped model.
+    assert hasher.bits == 464
+    assert hasher.n_tables == 20
+    assert sorted(path.name for path in out.iterdir()) == [
+        "README.md",
+        "arrays.safetensors",
+        "config.json",
+        "model.onnx",
+    ]
+    story = hasher.config["training"]
+    assert (story["seed"], story["steps"]) == (5, 30)
+    assert story["noise_held_out"] == ["noise-3.wav"]
+    assert Confidence.from_json(hasher.config["calibration"]) != Confidence()
+
+
+def test_the_card_says_how_it_was_made_and_not_where(trained: Trained, catalog: Path) -> None:
+    card = (trained.out / "README.md").read_text()
+    command = "hashbeam train forgiving --catalog catalog.csv --seed 5 --steps 30 --songs 16"
+    assert command in card
+    text = card + (trained.out / "config.json").read_text()
+    for folder in (catalog.parent, trained.out.parent):
+        assert str(folder) not in text
+
+
+def test_the_model_is_of_use_at_once(trained: Trained, catalog: Path, tmp_path: Path) -> None:
+    assert run_index(catalog, tmp_path / "index", trained.out) == 0
+    manifest = open_manifest(str(tmp_path / "index"))
+    assert manifest.model["digest"] == load_model(str(trained.out)).digest
+
+
+def test_the_same_command_goes_on_and_gives_the_same_model(
+    trained: Trained, catalog: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*trained.flags, "--work", f"{trained.out}.work"]
+    assert run_train(catalog, tmp_path / "again", *flags) == 0
+    assert "resuming at step 30 of 30" in capsys.readouterr().out
+    assert load_model(str(tmp_path / "again")).digest == load_model(str(trained.out)).digest
+    assert not (tmp_path / "again.work").exists()
+
+
+def test_parsing_runs_nothing() -> None:
+    module, args, leftover = parse("train", ["forgiving", "--catalog", "c", "--noise", "a", "b"])
+    assert module is train
+    assert (args.kind, args.catalog, args.noise, args.rooms) == ("forgiving", "c", ["a", "b"], [])
+    assert (args.seed, args.threads, args.steps, args.work) == ("1", "1", None, None)
+    assert args.group == ["album", "artist_name"]
+    assert leftover == []
+
+
+@pytest.mark.parametrize("kind", ["forgetting", "", "FORGIVING"])
+def test_an_unknown_kind(
+    kind: str, catalog: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", kind, "--catalog", str(catalog), "--out", str(tmp_path / "m")]) == 2
+    assert f"no kind {kind!r} to train: use one of forgiving" in error_line(capsys, "train")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], ["--catalog: is needed", "--out: is needed"]),
+        (["--catalog", "c.csv"], ["--out: is needed"]),
+        (
+            ["--steps", "0", "--songs", "few", "--seed", "-1"],
+            ["--steps: must be 1 or more", "--songs: must be a whole number", "--seed: must be"],
+        ),
+        (["--excerpts", "7", "--queries", "0"], ["--excerpts: must be 8", "--queries: must be 1"]),
+        (["--threads", "0"], ["--threads: must be"]),
+        (["--epochs", "3"], ["--epochs"]),
+        (["--runner", "DirectRunner"], ["--runner"]),
+    ],
+)
+def test_mistakes_in_the_command_line_are_named_together(
+    flags: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "forgiving", *flags]) == 2
+    text = error_line(capsys, "train")
+    assert all(word in text for word in words)
+
+
+def test_no_kind_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train"]) == 2
+    assert "KIND" in error_line(capsys, "train")
+
+
+def test_a_catalogue_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_train(tmp_path / "none.csv", tmp_path / "m") == 2
+    assert "none.csv" in error_line(capsys, "train")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["torch", "onnx"])
+def test_without_what_training_needs(
+    name: str,
+    catalog: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    assert importlib.util.find_spec(name) is None
+    assert run_train(catalog, tmp_path / "m") == 1
+    text = error_line(capsys, "train")
+    assert f"training needs {name}, which is not installed" in text
+    assert "pip install 'hashbeam[train]'" in text
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flag", ["--noise", "--rooms"])
+def test_folders_without_recordings(
+    flag: str, catalog: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder, words in (("empty", "holds no audio"), ("missing", "is not a folder")):
+        assert run_train(catalog, tmp_path / "m", flag, str(tmp_path / folder)) == 1
+        text = error_line(capsys, "train")
+        assert str(tmp_path / folder) in text
+        assert words in text
+
+
+@pytest.mark.parametrize("flags", [["--group", "composer"], ["--same", "composer"]])
+def test_a_column_that_the_catalogue_lacks(
+    flags: list[str], catalog: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Taken for no column at all, the split would let the same composer stand on both sides.
+    assert run_train(catalog, tmp_path / "m", *flags) == 2
+    assert "no column composer to group by" in error_line(capsys, "train")
+
+
+def test_too_few_artists_to_hold_any_out(
+    catalog: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"track_id": f"t{i}", "uri": str(catalog.parent / f"{i}.wav"), "artist_name": "one"}
+        for i in range(3)
+    ]
+    assert run_train(write_rows(tmp_path / "one.csv", rows), tmp_path / "m") == 1
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1
+    assert "3 tracks cannot be split" in said.err
+    assert not (tmp_path / "m").exists()
+
+
+def test_more_songs_than_excerpts(
+    catalog: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_train(catalog, tmp_path / "m", "--songs", "17") == 1
+    assert "a network learns 17 songs, the pool has 16 excerpts" in error_line(capsys, "train")
+    assert list(tmp_path.iterdir()) == []  # said before anything was decoded
+
+
+def test_several_artists_are_one_name() -> None:
+    assert train._text(["b", "a"]) == "b; a"
+    assert train._text(None) == ""
+    assert train._text(np.int64(7)) == "7"
