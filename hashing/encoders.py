@@ -155,10 +155,10 @@ class Hasher:
             self.encode(cut), starts // np.int32(self.features.snippet_hop), self._duration_s(spec)
         )
 
-    def hash_query(self, blocks: Iterable[Floats], hop: int) -> QueryCodes:
-        """A query's snippets, `hop` frames apart; arguments and errors as in `hash_track`."""
+    def hash_query(self, blocks: Iterable[Floats]) -> QueryCodes:
+        """A query's snippets, `features.query_hop` apart; errors as in `hash_track`."""
         spec = spectrogram(blocks, self.features)
-        cut, starts = self._cut(spec, hop, "query")
+        cut, starts = self._cut(spec, self.features.query_hop, "query")
         return QueryCodes(self.margins(cut), starts, self._duration_s(spec))
 
     def _cut(self, spec: Floats, hop: int, what: str) -> tuple[Floats, npt.NDArray[np.int32]]:

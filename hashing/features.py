@@ -32,6 +32,11 @@ FRAMES_PER_BLOCK = 64
 FILTER_GROUPS = 4
 
 
+# Frames between the snippets of a query, where the index's hop is a multiple of it: 0.125 s. One of
+# four is then within 62 ms of a snippet of an index with a hop of 0.5 s.
+QUERY_HOP = 4
+
+
 @dataclasses.dataclass(frozen=True)
 class FeatureConfig:
     """What a snippet is. The defaults are hashbeam's one-second snippet.
@@ -92,6 +97,15 @@ class FeatureConfig:
         return self.snippet_hop * self.frame_s
 
     @property
+    def query_hop(self) -> int:
+        """Frames between two snippets of a query; `snippet_hop` is a multiple of it.
+
+        >>> FeatureConfig().query_hop, BALUJA_COVELL.query_hop
+        (4, 2)
+        """
+        return math.gcd(QUERY_HOP, self.snippet_hop)
+
+    @property
     def frame_s(self) -> float:
         """Seconds between two frames."""
         return self.hop_length / self.sample_rate
@@ -121,6 +135,9 @@ BALUJA_COVELL = FeatureConfig(
     snippet_frames=128,
     snippet_hop=10,
 )
+
+# Windows that `hashbeam train` knows by name.
+WINDOWS = {"second": FeatureConfig(), "baluja-covell": BALUJA_COVELL}
 
 
 def mel_frequencies(n: int, fmin: float, fmax: float) -> npt.NDArray[np.float64]:

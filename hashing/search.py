@@ -12,16 +12,11 @@ import numpy.typing as npt
 from hashing import voting
 from hashing.confidence import Confidence, Evidence
 from hashing.encoders import Hasher, QueryCodes
-from hashing.errors import ModelError
 from hashing.forgiving import probe_keys
 from hashing.shards import TableSet
 
 Ints = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
-
-# Frames between the snippets of a query: 0.125 s. One of four is then within 62 ms of a snippet of
-# an index with a hop of 0.5 s.
-QUERY_HOP = 4
 
 # Keys looked up for each snippet and table.
 PROBES = 8
@@ -86,11 +81,6 @@ class Searcher:
         probes: int = PROBES,
         max_bucket: int | None = None,
     ) -> None:
-        if hasher.features.snippet_hop % QUERY_HOP:
-            raise ModelError(
-                f"model {hasher.model.name} has snippets {hasher.features.snippet_hop} frames "
-                f"apart, no multiple of the {QUERY_HOP} frames of a query: it cannot be looked up"
-            )
         self.hasher = hasher
         self.tables = tables
         self.tracks = tracks
@@ -99,8 +89,8 @@ class Searcher:
         self.max_bucket = max_bucket
         self.confidence = Confidence.from_json(hasher.config.get("calibration", {}))
         self._positions = hasher.table_bits(key_bits)
-        self._steps_per_snippet = hasher.features.snippet_hop // QUERY_HOP
-        self.step_s = QUERY_HOP * hasher.features.frame_s
+        self._steps_per_snippet = hasher.features.snippet_hop // hasher.features.query_hop
+        self.step_s = hasher.features.query_hop * hasher.features.frame_s
         self._snippet_s = hasher.features.snippet_samples / hasher.features.sample_rate
 
     def search(self, queries: Sequence[QueryCodes], top: int = 10) -> list[list[Match]]:
@@ -111,7 +101,8 @@ class Searcher:
           top: matches of one query at most.
         """
         keys = [probe_keys(query.margins, self._positions, self.probes) for query in queries]
-        steps = [query.start_frame.astype(np.int64) // QUERY_HOP for query in queries]
+        hop = self.hasher.features.query_hop
+        steps = [query.start_frame.astype(np.int64) // hop for query in queries]
         return self.search_keys(keys, steps, top)
 
     def search_keys(

@@ -10,7 +10,7 @@ from typing import Any
 from hashing.decoder import Decoder
 from hashing.encoders import QueryCodes
 from hashing.errors import AudioError, HashbeamError
-from hashing.search import QUERY_HOP, Match, Searcher
+from hashing.search import Match, Searcher
 from pipelines import io
 from pipelines.opened import IndexTracks
 
@@ -118,7 +118,7 @@ def hash_query(
             start_s=query.start_s,
             duration_s=query.duration_s,
         )
-        return searcher.hasher.hash_query(blocks, QUERY_HOP)
+        return searcher.hasher.hash_query(blocks)
 
 
 def rows(matches: Sequence[Match], tracks: IndexTracks, min_score: float) -> list[dict[str, Any]]:

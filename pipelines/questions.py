@@ -16,7 +16,7 @@ from hashing.conditions import Condition, Floats, Surroundings
 from hashing.decoder import Decoder
 from hashing.encoders import QueryCodes
 from hashing.errors import AudioError, HashbeamError
-from hashing.search import QUERY_HOP, Searcher
+from hashing.search import Searcher
 from pipelines import io
 from pipelines.accuracy import PLACE_TOLERANCE_S, Result
 from pipelines.opened import IndexTracks
@@ -159,7 +159,7 @@ def hash_samples(samples: Floats, searcher: Searcher) -> QueryCodes:
 
     rate = searcher.hasher.features.sample_rate
     resampled: Any = soxr.resample(samples, SAMPLE_RATE, rate)
-    return searcher.hasher.hash_query([resampled], QUERY_HOP)
+    return searcher.hasher.hash_query([resampled])
 
 
 def read_recordings(folders: Sequence[str]) -> list[Floats]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hashing.errors import HashbeamError, UsageError
+from hashing.features import WINDOWS
 from pipelines.catalog import read_catalog
 from pipelines.options import Checker
 
@@ -64,6 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="column whose equal values are one recording, for calibration",
     )
+    parser.add_argument(
+        "--window",
+        metavar="NAME",
+        default="second",
+        help=f"what a snippet is: {', '.join(WINDOWS)} (default: second)",
+    )
     parser.add_argument("--seed", metavar="N", default="1", help="(default: 1)")
     parser.add_argument(
         "--steps", metavar="N", help="training steps (default: the shipped model's)"
@@ -86,6 +94,8 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     seed = checker.integer("--seed", low=0, high=2**31 - 1)
     threads = checker.integer("--threads", low=1, high=1024)
     settings: dict[str, Any] = {"seed": seed}
+    if args.window not in WINDOWS:
+        checker.problems.append(f"--window: must be one of {', '.join(WINDOWS)}")
     for flag in ("--steps", "--songs"):
         if checker.given(flag):
             settings[flag[2:]] = checker.integer(flag, low=1)
@@ -112,7 +122,6 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     ]
     noise, rooms = [Path(folder) for folder in args.noise], [Path(folder) for folder in args.rooms]
     require_audio([*noise, *rooms])
-    shown = [f"--{name} {value}" for name, value in settings.items()]
     more: dict[str, Any] = {"excerpts": excerpts} if excerpts else {}
     if queries:
         more["calibration_queries"] = queries
@@ -122,10 +131,8 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
         rooms,
         tuple(name for name in args.group if name in columns),
         args.same if args.same in columns else "",
-        # Names of files tell where the data came from; folders of one machine do not.
-        command=shlex.join(["hashbeam", "train", "forgiving", "--catalog", Path(catalog).name])
-        + " "
-        + " ".join(shown),
+        command=_command(args, settings),
+        window=args.window,
         threads=threads,
         **more,
     )
@@ -138,6 +145,19 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     )
     print(f"model {model.path} with digest {model.digest[:16]}; use it with --model {model.path}")
     return 0
+
+
+def _command(args: argparse.Namespace, settings: Mapping[str, Any]) -> str:
+    """The command for the model card; names of folders and not where they were on one machine."""
+    parts = ["hashbeam", "train", args.kind, "--catalog", Path(args.catalog).name]
+    for flag, folders in (("--noise", args.noise), ("--rooms", args.rooms)):
+        parts += [flag, *(Path(folder).name for folder in folders)] if folders else []
+    parts += ["--group", *args.group]
+    parts += ["--same", args.same] if args.same else []
+    parts += ["--window", args.window]
+    for name, value in settings.items():
+        parts += [f"--{name}", str(value)]
+    return shlex.join(parts)
 
 
 def _text(value: object) -> str:

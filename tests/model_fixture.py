@@ -12,10 +12,16 @@ from hashing.models import Model, save_model
 from hashing.training.export import ensemble_graph
 
 
-def random_model(folder: Path, seed: int = 1, bits: int = 464, n_tables: int = 20) -> Model:
+def random_model(
+    folder: Path,
+    seed: int = 1,
+    bits: int = 464,
+    n_tables: int = 20,
+    features: FeatureConfig | None = None,
+) -> Model:
     """A model folder of `bits` random projections of the snippet: a plain sign-LSH."""
     rng = np.random.default_rng(seed)
-    features = FeatureConfig()
+    features = features or FeatureConfig()
     inputs, hidden, chunks = features.n_bands * features.snippet_frames, 116, 4
 
     def normal(*shape: int) -> np.ndarray:

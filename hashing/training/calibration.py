@@ -15,7 +15,7 @@ from hashing import codes, conditions, tables
 from hashing.confidence import NAMES, Confidence, Evidence
 from hashing.encoders import Hasher, TrackCodes
 from hashing.errors import AudioError, HashbeamError
-from hashing.search import QUERY_HOP, Match, Searcher
+from hashing.search import Match, Searcher
 from hashing.shards import Shard, TableSet
 from hashing.training.augment import degrade
 from hashing.training.corpus import Corpus
@@ -160,7 +160,7 @@ def _queries(
         first = int(rng.integers(max(1, int((corpus.seconds(track) - seconds) * rate))))
         audio = degrade(corpus.excerpt(track, first, int(seconds * rate)), surroundings, rng)
         try:
-            drawn.append((track, hasher.hash_query([audio], QUERY_HOP)))
+            drawn.append((track, hasher.hash_query([audio])))
         except AudioError:
             continue  # silence, in music or in the excerpt of it: no query
     return drawn

@@ -16,7 +16,7 @@ from hashing.audio import decode
 from hashing.conditions import Surroundings
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError
-from hashing.features import FeatureConfig
+from hashing.features import WINDOWS, FeatureConfig
 from hashing.metrics import brier_score, calibration_error
 from hashing.models import Model, save_model
 from hashing.training import calibration, corpus, forgiving
@@ -42,7 +42,8 @@ class Recipe:
       noise, rooms: folders of ambiences and of room responses; empty for synthetic ones.
       group_columns: rows that agree in one of these stay on one side of every split.
       same_column: rows that agree in it are one recording; empty where none is known.
-      excerpts, versions, offsets: of the pool (`hashing.training.pool`).
+      window: name of the snippet's settings (`hashing.features.WINDOWS`).
+      excerpts, versions: of the pool (`hashing.training.pool`).
       calibration_queries: for each index size and fold.
       threads: of torch.
       command: how the run was started, for the model card.
@@ -55,7 +56,7 @@ class Recipe:
     same_column: str = ""
     excerpts: int = 4096
     versions: int = 12
-    offsets: int = 17
+    window: str = "second"
     calibration_queries: int = 600
     threads: int = 1
     command: str = ""
@@ -96,7 +97,9 @@ def train_forgiving(
     started = time.time()
     settings.check(recipe.excerpts)  # before anything is decoded
     torch.set_num_threads(recipe.threads)
-    features = FeatureConfig()
+    features = WINDOWS[recipe.window]
+    # A snippet of a query is at most half a hop away from one of the index.
+    offsets = features.snippet_hop + 1
     music = corpus.load(recipe.rows, features.sample_rate, work)
     by_id = {row["track_id"]: row for row in recipe.rows}
     rows = [by_id[track] for track in music.track_ids]
@@ -118,7 +121,7 @@ def train_forgiving(
                 tracks,
                 excerpts,
                 recipe.versions,
-                recipe.offsets,
+                offsets,
                 seed,
                 dataclasses.asdict(features),
                 [len(a) for a in air.ambiences],
@@ -127,8 +130,9 @@ def train_forgiving(
         return _cached_pool(
             work / name,
             identity,
+            features,
             lambda: build_pool(
-                music, tracks, excerpts, recipe.versions, recipe.offsets, features, air, seed
+                music, tracks, excerpts, recipe.versions, offsets, features, air, seed
             ),
         )
 
@@ -174,7 +178,7 @@ def train_forgiving(
     minutes = (time.time() - started) / 60
     config = {**model.config, "calibration": fitted, "figures": figures}
     shown = "\n".join(f"| {name} | {value:.3f} |" for name, value in figures.items())
-    card = _card(recipe, settings, story, shown, fitted, minutes)
+    card = _card(recipe, settings, features, story, shown, fitted, minutes)
     return save_model(out, config, {"model": model.graph("model")}, model.arrays, card)
 
 
@@ -188,10 +192,12 @@ def three_ways(
     return [heard[i] for i in training], [heard[i] for i in checking], held_out
 
 
-def _cached_pool(folder: Path, identity: str, build: Callable[[], SnippetPool]) -> SnippetPool:
+def _cached_pool(
+    folder: Path, identity: str, features: FeatureConfig, build: Callable[[], SnippetPool]
+) -> SnippetPool:
     spectra, settings = folder / "spectra.npy", folder / "identity.json"
     if settings.exists() and settings.read_text() == identity:
-        return SnippetPool(np.load(spectra, allow_pickle=False), FeatureConfig())
+        return SnippetPool(np.load(spectra, allow_pickle=False), features)
     pool = build()
     folder.mkdir(parents=True, exist_ok=True)
     settings.unlink(missing_ok=True)
@@ -203,18 +209,21 @@ def _cached_pool(folder: Path, identity: str, build: Callable[[], SnippetPool]) 
 def _card(
     recipe: Recipe,
     settings: forgiving.ForgivingTraining,
+    features: FeatureConfig,
     story: Mapping[str, Any],
     figures: str,
     fitted: Mapping[str, Any],
     minutes: float,
 ) -> str:
-    return f"""# Forgiving hash, one-second snippets
+    seconds = features.snippet_samples / features.sample_rate
+    return f"""# Forgiving hash, snippets of {seconds:.2f} s
 
-{len(settings.hidden)} networks of {settings.outputs} outputs on log-mel snippets of 0.97 s, bits
+{len(settings.hidden)} networks of {settings.outputs} outputs on log-mel snippets of
+{features.n_bands} bands and {features.snippet_frames} frames, bits
 dealt out to {settings.n_tables} hash tables by mutual information (Baluja & Covell, IJCAI 2007).
 
 * **Command**: `{recipe.command}`
-* **Data**: {story["tracks_trained"]} tracks ({recipe.excerpts} excerpts of 1.5 s in
+* **Data**: {story["tracks_trained"]} tracks ({recipe.excerpts} excerpts in
   {recipe.versions} versions each) to train the networks, {story["tracks_calibrated"]} others to
   calibrate the score, {len(story["tracks_held_out"])} held out (listed in `config.json`), no album
   and no artist on two sides. Every {NOISE_HOLD_OUT}th recording of noise is held out as well.
@@ -223,7 +232,8 @@ dealt out to {settings.n_tables} hash tables by mutual information (Baluja & Cov
   calibration error {fitted["expected_calibration_error"]}, Brier score {fitted["brier_score"]} on
   the matches that it was fitted to.
 
-On held-out music, a clean snippet against one that is degraded and up to 0.25 s off:
+On held-out music, a clean snippet against one that is degraded and up to half a hop
+({features.snippet_hop_s / 2:.2f} s) off:
 
 | figure | value |
 |---|---|

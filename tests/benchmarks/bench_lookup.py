@@ -22,7 +22,7 @@ from bench_tables import make_index
 from model_fixture import random_model
 
 from hashing.encoders import Hasher
-from hashing.search import QUERY_HOP, Searcher
+from hashing.search import Searcher
 from hashing.shards import TableSet
 
 SNIPPETS = 20  # of a query: 2.4 s beyond the first second, 0.125 s apart
@@ -81,7 +81,6 @@ def measure(folder: Path, scratch: Path, postings: int, n_queries: int) -> dict[
         "postings_per_table": postings,
         "key_bits": key_bits,
         "tables": N_TABLES,
-        "query_hop_frames": QUERY_HOP,
         "queries_per_s_wall": n_queries / wall_s,
         "queries_per_s_cpu": n_queries / cpu_s,
         "max_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

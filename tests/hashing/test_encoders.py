@@ -157,14 +157,14 @@ def test_less_than_a_snippet_is_too_short(hasher: Hasher, samples: int) -> None:
         hasher.hash_track([music])
     assert caught.value.kind == "too-short"
     with pytest.raises(AudioError, match="query of") as caught:
-        hasher.hash_query([music], 4)
+        hasher.hash_query([music])
     assert caught.value.kind == "too-short"
 
 
 def test_one_snippet_is_enough(hasher: Hasher) -> None:
     music = render_track(2, 1.0, RATE)
     assert hasher.hash_track([music[:7774]]).snippet.tolist() == [0]
-    assert hasher.hash_query([music[:7774]], 4).start_frame.tolist() == [0]
+    assert hasher.hash_query([music[:7774]]).start_frame.tolist() == [0]
 
 
 @pytest.mark.parametrize("level", [0.0, 1e-4])
@@ -182,7 +182,7 @@ def test_too_short_comes_before_silent(hasher: Hasher) -> None:
 
 
 def test_a_query_is_denser_than_a_track(hasher: Hasher, music: np.ndarray) -> None:
-    query = hasher.hash_query([music[: 4 * RATE]], 4)
+    query = hasher.hash_query([music[: 4 * RATE]])
     track = hasher.hash_track([music[: 4 * RATE]])
     assert query.start_frame[:5].tolist() == [0, 4, 8, 12, 16]
     assert query.duration_s == track.duration_s

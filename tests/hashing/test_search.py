@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from model_fixture import random_model
 
 from hashing import codes
 from hashing.conditions import Condition, Surroundings
 from hashing.encoders import Hasher, QueryCodes, TrackCodes
 from hashing.errors import ModelError
-from hashing.models import load_model, save_model
-from hashing.search import QUERY_HOP, Match, Searcher
+from hashing.features import BALUJA_COVELL
+from hashing.search import Match, Searcher
 from hashing.shards import Shard, TableSet
 from hashing.synthesis import render_track
 from hashing.tables import build_shard
@@ -47,7 +48,7 @@ def searcher(hasher: Hasher, hashed: list[TrackCodes]) -> Searcher:
 
 
 def ask(searcher: Searcher, audio: np.ndarray, top: int = 10) -> list[Match]:
-    return searcher.search([searcher.hasher.hash_query([audio], QUERY_HOP)], top)[0]
+    return searcher.search([searcher.hasher.hash_query([audio])], top)[0]
 
 
 def cut(song: np.ndarray, start_s: float, end_s: float) -> np.ndarray:
@@ -292,7 +293,7 @@ def test_queries_of_a_batch_do_not_disturb_each_other(
     searcher: Searcher, songs: list[np.ndarray]
 ) -> None:
     queries = [
-        searcher.hasher.hash_query([cut(songs[i % TRACKS], i % 7, i % 7 + 1 + i % 4)], QUERY_HOP)
+        searcher.hasher.hash_query([cut(songs[i % TRACKS], i % 7, i % 7 + 1 + i % 4)])
         for i in range(2 * MAX_QUERIES + 3)
     ]
     together = searcher.search(queries, top=3)
@@ -343,15 +344,15 @@ def test_silent_parts_of_a_query_do_not_count(searcher: Searcher, songs: list[np
     assert best.snippets < 57
 
 
-def test_a_hasher_whose_snippets_are_off_the_grid_of_queries_is_refused(
-    model_folder: Path, tmp_path: Path
-) -> None:
-    model = load_model(str(model_folder))
-    features = {**model.config["features"], "snippet_hop": 10}
-    config = {**model.config, "features": features}
-    odd = save_model(tmp_path / "odd", config, {"model": model.graph("model")}, model.arrays, "#")
-    with pytest.raises(ModelError, match="model odd has snippets 10 frames apart"):
-        Searcher(Hasher(odd), TableSet([], 20, KEY_BITS), MemoryTracks([]), KEY_BITS, 0)
+def test_the_papers_window_finds_its_tracks(tmp_path: Path) -> None:
+    # Snippets 116 ms apart, not a multiple of the usual hop of queries.
+    hasher = Hasher(random_model(tmp_path / "paper", features=BALUJA_COVELL))
+    rate = BALUJA_COVELL.sample_rate
+    music = [render_track(seed, 8.0, rate) for seed in range(3)]
+    searcher = memory_searcher(hasher, [hasher.hash_track([track]) for track in music], KEY_BITS)
+    best = searcher.search([hasher.hash_query([music[1][2 * rate : 5 * rate]])])[0][0]
+    assert best.ordinal == 1
+    assert best.offset_s == pytest.approx(2.0, abs=0.06)
 
 
 def test_keys_longer_than_the_models_are_refused(hasher: Hasher, hashed: list[TrackCodes]) -> None:

@@ -22,7 +22,6 @@ from hashing import tables
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError, IndexFormatError, ModelError
 from hashing.models import PRETRAINED, load_model, save_model
-from hashing.search import QUERY_HOP
 from pipelines import io, opened
 from pipelines import tables as table_job
 from pipelines.opened import IndexTracks, find_hasher, open_index
@@ -138,7 +137,7 @@ def test_a_number_of_no_track_is_damage(index: tuple[Path, Manifest]) -> None:
 
 
 def ask(searcher: Any, samples: np.ndarray) -> list[Any]:
-    query = searcher.hasher.hash_query([samples], QUERY_HOP)
+    query = searcher.hasher.hash_query([samples])
     return [match for match in searcher.search([query], 5)[0] if match.score >= 0.5]
 
 

@@ -90,8 +90,8 @@ def test_a_catalogue_becomes_a_model(trained: Trained, catalog: Path) -> None:
 
 def test_the_card_says_how_it_was_made_and_not_where(trained: Trained, catalog: Path) -> None:
     card = (trained.out / "README.md").read_text()
-    command = "hashbeam train forgiving --catalog catalog.csv --seed 5 --steps 30 --songs 16"
-    assert command in card
+    assert "`hashbeam train forgiving --catalog catalog.csv --noise noise " in card
+    assert " --window second --seed 5 --steps 30 --songs 16`" in card
     text = card + (trained.out / "config.json").read_text()
     for folder in (catalog.parent, trained.out.parent):
         assert str(folder) not in text

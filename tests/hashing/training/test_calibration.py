@@ -10,7 +10,6 @@ from hashing.conditions import Surroundings
 from hashing.encoders import Hasher, QueryCodes, TrackCodes
 from hashing.errors import HashbeamError
 from hashing.metrics import calibration_error
-from hashing.search import QUERY_HOP
 from hashing.synthesis import render_track
 from hashing.training import calibration
 from hashing.training.calibration import (
@@ -96,10 +95,9 @@ def test_queries_are_of_all_lengths(
     seconds = []
     hash_query = Hasher.hash_query
 
-    def kept(self: Hasher, blocks: list[np.ndarray], hop: int) -> QueryCodes:
-        assert hop == QUERY_HOP
+    def kept(self: Hasher, blocks: list[np.ndarray]) -> QueryCodes:
         seconds.append(sum(block.size for block in blocks) / RATE)
-        return hash_query(self, blocks, hop)
+        return hash_query(self, blocks)
 
     monkeypatch.setattr(Hasher, "hash_query", kept)
     drawn = calibration._queries(hasher, corpus, [3, 5], 80, AIR, np.random.default_rng(1))
@@ -129,11 +127,11 @@ def test_silent_snippets_take_up_their_numbers(hasher: Hasher) -> None:
     assert tracks[0].snippet.size < 23
     searcher = memory_searcher(hasher, tracks, 12)
     assert searcher.n_snippets == sum(track.codes.shape[0] for track in tracks)
-    late = hasher.hash_query([gap[9 * RATE : 11 * RATE]], QUERY_HOP)
+    late = hasher.hash_query([gap[9 * RATE : 11 * RATE]])
     best = searcher.search([late])[0][0]
     assert best.ordinal == 0
     assert abs(best.offset_s - 9.0) <= 0.25
-    second = hasher.hash_query([render_track(2, 6.0, RATE)[2 * RATE : 4 * RATE]], QUERY_HOP)
+    second = hasher.hash_query([render_track(2, 6.0, RATE)[2 * RATE : 4 * RATE]])
     best = searcher.search([second])[0][0]
     assert best.ordinal == 1
     assert abs(best.offset_s - 2.0) <= 0.25
@@ -143,14 +141,14 @@ def test_an_index_of_one_snippet(hasher: Hasher) -> None:
     song = render_track(3, 1.0, RATE)
     track: TrackCodes = hasher.hash_track([song])
     searcher = memory_searcher(hasher, [track], 12)
-    best = searcher.search([hasher.hash_query([song], QUERY_HOP)])[0][0]
+    best = searcher.search([hasher.hash_query([song])])[0][0]
     assert (best.ordinal, best.offset_s, best.votes) == (0, 0.0, 20)
 
 
 def test_answers_are_columns_of_matches(hasher: Hasher) -> None:
     song = render_track(3, 4.0, RATE)
     searcher = memory_searcher(hasher, [hasher.hash_track([song])], 12)
-    match = searcher.search([hasher.hash_query([song], QUERY_HOP)])[0][0]
+    match = searcher.search([hasher.hash_query([song])])[0][0]
     answers = Answers.gather([(match, True, 7), (match, False, 9)])
     assert answers.right.tolist() == [True, False]
     assert answers.size.tolist() == [7, 9]

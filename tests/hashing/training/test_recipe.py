@@ -62,7 +62,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(rows: list[dict[str, str]], **changes: Any) -> Recipe:
-    few = {"excerpts": 24, "versions": 2, "offsets": 3, "calibration_queries": 8}
+    few = {"excerpts": 24, "versions": 2, "calibration_queries": 8}
     return Recipe(rows, **{**few, "command": "hashbeam train forgiving", **changes})
 
 
@@ -89,7 +89,7 @@ def test_a_model_is_trained_calibrated_and_told_about(
     for text in (
         "# Forgiving hash",
         "8 networks of 4 outputs",
-        f"{counts[0]} tracks (24 excerpts of 1.5 s in\n  2 versions each)",
+        f"{counts[0]} tracks (24 excerpts in\n  2 versions each)",
         f"| nearest | {config['figures']['nearest']:.3f} |",
         "**Seed**: 1.",
         "`hashbeam train forgiving`",
