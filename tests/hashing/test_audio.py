@@ -16,7 +16,7 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hashing.audio import decode, decode_blocks, encode, recode
+from hashing.audio import QUALITY, decode, decode_blocks, encode, recode
 from hashing.errors import AudioError
 from hashing.synthesis import render_track
 
@@ -104,7 +104,7 @@ class TestFormats:
     def test_equals_an_independent_reader(self, tmp_path: Path, codec: str) -> None:
         path = write(tmp_path, codec, music())
         whole, rate = soundfile.read(path, dtype="float32")
-        expected = soxr.resample(whole.mean(axis=1), rate, 8000, quality="HQ")
+        expected = soxr.resample(whole.mean(axis=1), rate, 8000, quality=QUALITY)
         samples = decode(str(path), 8000)
         assert len(samples) == len(expected) == 48000
         np.testing.assert_allclose(samples, expected, atol=2e-4)
