@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from model_fixture import random_model
 
-
-# Doctests are looked for in every module. Helpers of the tests are imported by name; a second import
+# Doctests are looked for in every module. Helpers of tests are imported by name; a second import
 # of the same file under another name would, for one, register the object store in memory twice.
 collect_ignore = [
     path.name for path in Path(__file__).parent.glob("*.py") if not path.name.startswith("test_")

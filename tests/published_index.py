@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 import soundfile
 from index_helpers import run_index
 from tiny_catalog import RATE, write_rows
 
 from hashing.models import PRETRAINED
 from hashing.synthesis import render_track
+from pipelines.cli import main
 
 SECONDS = 12.0
 TRACKS = 20
@@ -74,3 +77,23 @@ def answer_rows(out: Path, kind: str = "matches") -> list[dict[str, Any]]:
     """What ``lookup --queries`` wrote, ``matches`` or ``failures``: the rows of all parts."""
     files = sorted((out / kind).glob("*.parquet"))
     return [row for path in files for row in pq.read_table(path).to_pylist()]
+
+
+def look_up_files(published: Published, *arguments: object) -> int:
+    """The exit status of ``hashbeam lookup FILE…`` in this process."""
+    return main(["lookup", "--index", str(published.index), *map(str, arguments)])
+
+
+def printed_answers(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """What it printed with ``--json``."""
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def best_match(
+    published: Published, capsys: pytest.CaptureFixture[str], path: Path, *flags: str
+) -> dict[str, Any]:
+    """The first match of one file."""
+    assert look_up_files(published, path, "--json", *flags) == 0
+    (answer,) = printed_answers(capsys)
+    match: dict[str, Any] = answer["matches"][0]
+    return match

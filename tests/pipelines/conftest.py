@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import pytest
 from published_index import Published, publish_music
+
+from hashing import decoder
 
 
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     """An index of twenty tracks; not to be changed."""
     return publish_music(tmp_path_factory.mktemp("published"))
+
+
+@pytest.fixture(scope="module")
+def one_decoder() -> Iterator[None]:
+    """One child process for all look-ups of files in this process: each would start its own."""
+    with decoder.Decoder() as shared, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(decoder, "Decoder", lambda: contextlib.nullcontext(shared))
+        yield
+
+
+@pytest.fixture
+def memory_objects() -> Iterator[dict[str, bytes]]:
+    """The objects below ``mem://``, by path; none at first."""
+    from memory_store import OBJECTS  # brings Beam, which most tests do without
+
+    OBJECTS.clear()
+    yield OBJECTS
+    OBJECTS.clear()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from index_helpers import paths, run_index
-from memory_store import OBJECTS
 from published_index import Published
 from tiny_catalog import tiny_catalog
 
@@ -194,19 +192,14 @@ def test_several_segments_answer_as_one(published: Published, tmp_path: Path) ->
         assert one.score == pytest.approx(other.score, abs=0.02)
 
 
-@pytest.fixture
-def store() -> Iterator[dict[str, bytes]]:
-    OBJECTS.clear()
-    yield OBJECTS
-    OBJECTS.clear()
-
-
 def test_an_index_in_an_object_store_answers_the_same(
-    published: Published, store: dict[str, bytes]
+    published: Published, memory_objects: dict[str, bytes]
 ) -> None:
     for path in published.index.rglob("*"):
         if path.is_file():
-            store[f"mem://b/music.index/{path.relative_to(published.index)}"] = path.read_bytes()
+            memory_objects[f"mem://b/music.index/{path.relative_to(published.index)}"] = (
+                path.read_bytes()
+            )
     here, _, _ = open_index(str(published.index))
     for name in ("mem://b/music.index", "mem://b/music.index/"):
         there, tracks, _ = open_index(name)
