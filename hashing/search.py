@@ -21,6 +21,15 @@ Values = npt.NDArray[np.float64]
 # Keys looked up for each snippet and table.
 PROBES = 8
 
+# Two tracks that both have so large a share of the look-ups, from so many votes, one at least
+# `TWIN_SHARE` of the other's, hold the same recording: neither speaks against the other. Of 480
+# queries of 5 and 10 s from tracks that were not in the index the best wrong track had a share of
+# 0.012 in the median and never more than 0.066; the right track of a clean query of 5 s has 0.098
+# in the median.
+TWIN_LOOK_UPS = 0.07
+TWIN_VOTES = 50
+TWIN_SHARE = 0.7
+
 # Two windows are about the same part of a query when they share more than this of the shorter one.
 OVERLAP = 0.5
 
@@ -179,11 +188,6 @@ class Searcher:
         # about the same part of the query.
         repeated = np.triu(np.ones(same_part.shape[1:], dtype=bool), k=1)
         repeated = (same_part & same_track & repeated).any(axis=1) | missing
-        # The rival of a place: the best of another track for the same part. Where there is none,
-        # a single vote is the least that any track could have.
-        least = -1.0 - np.log(np.maximum(look_ups, 1.0))[:, None]
-        rivals = np.where(same_part & ~same_track, places.surprise[:, None, :], -np.inf)
-        margin = places.surprise - np.maximum(rivals.max(axis=2), least)
         snippets = np.stack(
             [
                 np.searchsorted(part, last, side="right") - np.searchsorted(part, first)
@@ -194,6 +198,15 @@ class Searcher:
         ).astype(np.float64)
         rows = np.array([max(1, part.size) for part in steps], dtype=np.float64)
         share = places.votes / np.maximum(1.0, snippets * (look_ups / rows)[:, None])
+        # The rival of a place: the best of another track for the same part. Where there is none,
+        # a single vote is the least that any track could have.
+        least = -1.0 - np.log(np.maximum(look_ups, 1.0))[:, None]
+        strong = (share >= TWIN_LOOK_UPS) & (places.votes >= TWIN_VOTES)
+        mine, theirs = places.votes[:, :, None], places.votes[:, None, :]
+        twins = strong[:, :, None] & strong[:, None, :]
+        twins &= np.minimum(mine, theirs) >= TWIN_SHARE * np.maximum(mine, theirs)
+        rivals = np.where(same_part & ~same_track & ~twins, places.surprise[:, None, :], -np.inf)
+        margin = places.surprise - np.maximum(rivals.max(axis=2), least)
         surprise = np.where(missing, 0.0, places.surprise)
         return Evidence(surprise, np.where(missing, 0.0, margin), share, snippets), repeated
 

@@ -160,15 +160,16 @@ def test_a_track_is_one_answer_for_one_part_of_a_query(
     assert found[0].offset_s in (0.0, 8.0, 16.0)
 
 
-def test_the_same_recording_twice_leaves_the_answer_open(
+def test_the_same_recording_twice_is_answered_twice(
     hasher: Hasher, hashed: list[TrackCodes], songs: list[np.ndarray]
 ) -> None:
     twice = memory_searcher(hasher, [*hashed, hashed[4]], KEY_BITS)
     found = ask(twice, cut(songs[4], 2, 7))
     assert {match.ordinal for match in found[:2]} == {4, TRACKS}
-    assert found[0].margin == pytest.approx(0.0, abs=1e-9)
     alone = ask(memory_searcher(hasher, hashed, KEY_BITS), cut(songs[4], 2, 7))
-    assert alone[0].score > found[0].score
+    for match in found[:2]:
+        assert match.score == pytest.approx(alone[0].score, abs=0.02)
+    assert all(match.score < 0.5 for match in found[2:])
 
 
 class Removed:
@@ -255,11 +256,11 @@ def test_segments_are_searched_as_one_index(
         assert (best.segment, best.ordinal) == place
         assert best.offset_s == 3.0
         assert best.score > 0.5
-    # Tracks of one ordinal in two segments are two tracks: both are answers, and rivals.
+    # Tracks of one ordinal in two segments are two tracks, here of one recording: both are answers.
     twice = segmented(hasher, [hashed[:2], hashed[:2]])
     found = ask(twice, cut(songs[1], 3, 7))
     assert [(m.segment, m.ordinal) for m in found[:2]] == [(0, 1), (1, 1)]
-    assert found[0].margin == pytest.approx(0.0, abs=1e-9)
+    assert all(m.score > 0.5 for m in found[:2])
 
 
 def test_an_empty_index_gives_no_answer(hasher: Hasher, songs: list[np.ndarray]) -> None:
