@@ -119,9 +119,11 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[ModuleType, argparse.Nam
         allow_abbrev=False,
     )
     module.add_arguments(parser)
+    own_flags = [flag for action in parser._actions for flag in action.option_strings]
+    if verb.beam_flags and any(action.nargs == "*" for action in parser._actions):
+        arguments = _joined(arguments, own_flags)
     args, leftover = parser.parse_known_args(list(arguments))
     args.verb = name
-    own_flags = [flag for action in parser._actions for flag in action.option_strings]
     problems = unknown_flags(leftover, own_flags, beam=verb.beam_flags)
     if problems:
         # The other mistakes belong into the same line: nobody likes to find them one by one.
@@ -131,6 +133,23 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[ModuleType, argparse.Nam
             problems.append(str(error))
         raise UsageError("; ".join(problems) + f"; see hashbeam {name} --help")
     return module, args, leftover
+
+
+def _joined(arguments: Sequence[str], own_flags: Sequence[str]) -> list[str]:
+    """Flags of Beam with their values in one word, so that no value is taken for a file of ours.
+
+    >>> _joined(["--runner", "DirectRunner", "--index", "i", "a.mp3"], ["--index"])
+    ['--runner=DirectRunner', '--index', 'i', 'a.mp3']
+    """
+    joined: list[str] = []
+    for word in arguments:
+        last = joined[-1] if joined else ""
+        foreign = last.startswith("--") and "=" not in last and last not in own_flags
+        if foreign and not word.startswith("-"):
+            joined[-1] = f"{last}={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
