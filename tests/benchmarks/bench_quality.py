@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -35,13 +36,20 @@ PACKAGE = "source_package"  # column of the catalogue: tracks that agree in it m
 def main() -> int:
     """Measure, print, and write the figures of both into --out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--music", type=Path, required=True, help="a folder with catalog.csv")
+    parser.add_argument(
+        "--music",
+        type=Path,
+        default=os.environ.get("HASHBEAM_MUSIC"),
+        help="a folder with catalog.csv (default: HASHBEAM_MUSIC)",
+    )
     parser.add_argument("--noise", type=Path, nargs="*", default=[], help="folders of ambiences")
     parser.add_argument("--rooms", type=Path, nargs="*", default=[], help="folders of responses")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--queries", type=int, default=200, help="of each duration and condition")
     parser.add_argument("--out", type=Path, default=Path("build/quality"))
     args = parser.parse_args()
+    if not args.music:
+        parser.error("there is no music to measure on: give --music, or set HASHBEAM_MUSIC")
     story = load_model(args.model).config["training"]
     catalog = read_catalog(str(args.music / "catalog.csv"))
     same = ["--same", SAME] if SAME in catalog.column_names else []
