@@ -215,9 +215,10 @@ class Surroundings:
         if condition.reverb:
             samples = reverberate(samples, self.room(rng))
         if condition.noise:
-            white = condition.noise == "white"
-            exponent_free = coloured_noise(samples.size, 0.0, rng) if white else None
-            noise = exponent_free if exponent_free is not None else self.ambience(samples.size, rng)
+            if condition.noise == "white":
+                noise = coloured_noise(samples.size, 0.0, rng)
+            else:
+                noise = self.ambience(samples.size, rng)
             samples = add_noise(samples, noise, condition.snr_db)
         if condition.codec:
             from hashing.audio import recode

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -124,21 +124,25 @@ class Hasher:
           float32 [n, bits].
         """
         out = np.empty((cut.shape[0], self.bits), dtype=np.float32)
-        for first in range(0, cut.shape[0], BATCH):
-            inputs = standardise(cut[first : first + BATCH], self.features)
-            (responses,) = self._session.run(None, {"snippets": inputs})
-            np.subtract(responses, self._thresholds, out=out[first : first + BATCH])
+        for batch, responses in self._responses(cut):
+            np.subtract(responses, self._thresholds, out=out[batch])
         out /= self._spreads
         return out
 
     def encode(self, cut: Floats) -> npt.NDArray[np.uint8]:
         """Packed codes [n, code_bytes] of snippets [n, n_bands, snippet_frames] in dB."""
         packed = np.empty((cut.shape[0], self.code_bytes), dtype=np.uint8)
-        for first in range(0, cut.shape[0], BATCH):
-            inputs = standardise(cut[first : first + BATCH], self.features)
-            (responses,) = self._session.run(None, {"snippets": inputs})
-            packed[first : first + BATCH] = codes.pack(responses > self._thresholds)
+        for batch, responses in self._responses(cut):
+            packed[batch] = codes.pack(responses > self._thresholds)
         return packed
+
+    def _responses(self, cut: Floats) -> Iterator[tuple[slice, Floats]]:
+        """Responses [batch, bits] of the networks, with the snippets that they are to."""
+        for first in range(0, cut.shape[0], BATCH):
+            batch = slice(first, first + BATCH)
+            inputs = standardise(cut[batch], self.features)
+            (responses,) = self._session.run(None, {"snippets": inputs})
+            yield batch, responses
 
     def hash_track(self, blocks: Iterable[Floats]) -> TrackCodes:
         """Codes of a whole track.

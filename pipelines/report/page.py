@@ -1,4 +1,4 @@
-"""The page of the demo: figures become one HTML file that needs no network and no script."""
+"""The pages: figures become one HTML file each that needs no network and no script."""
 
 from __future__ import annotations
 
