@@ -21,6 +21,9 @@ Floats = npt.NDArray[np.float32]
 # A room response longer than this adds nothing that a one-second snippet could show.
 ROOM_SECONDS = 1.5
 
+# Reverberation times of synthetic rooms, seconds: from a furnished living room to a small hall.
+RT60_S = (0.3, 1.0)
+
 # Mean square below which a signal is silence (-100 dB), and a ratio to it would mean nothing.
 SILENT_POWER = 1e-10
 
@@ -198,9 +201,9 @@ class Surroundings:
         return np.resize(np.roll(source, -int(rng.integers(source.size))), n)
 
     def room(self, rng: np.random.Generator) -> Floats:
-        """A recorded room, or a synthetic one with a reverberation time of 0.2 to 0.8 s."""
+        """A recorded room, or a synthetic one with a reverberation time of `RT60_S`."""
         if not self.rooms:
-            return room_response(self.sample_rate, float(rng.uniform(0.2, 0.8)), rng)
+            return room_response(self.sample_rate, float(rng.uniform(*RT60_S)), rng)
         return self.rooms[int(rng.integers(len(self.rooms)))]
 
     def degrade(self, samples: Floats, condition: Condition, rng: np.random.Generator) -> Floats:

@@ -34,7 +34,7 @@ PREPARE_S = 120.0  # a busy machine with a cold disk loads the libraries in seco
 CLOSE_S = 1.0  # an idle child needs milliseconds to exit
 
 HEAD = struct.Struct("<cI")
-_CODES = struct.Struct("<dI")
+_CODES = struct.Struct("<dII")
 
 
 class Decoder:
@@ -155,7 +155,13 @@ class Decoder:
             pass
 
     def hash_track(
-        self, path: str, hasher: Hasher, *, max_seconds: float = 7200.0, timeout_s: float = 60.0
+        self,
+        path: str,
+        hasher: Hasher,
+        *,
+        max_seconds: float = 7200.0,
+        timeout_s: float = 60.0,
+        embeddings: bool = False,
     ) -> TrackCodes:
         """What `Hasher.hash_track` makes of a file, computed where it is decoded.
 
@@ -168,11 +174,12 @@ class Decoder:
             "sample_rate": hasher.features.sample_rate,
             "max_seconds": max_seconds,
             "model": str(hasher.model.path),
+            "embeddings": embeddings,
         }
         for kind, body in self._ask(path, request, timeout_s):
             if kind == b"C":
                 with contextlib.suppress(ValueError, struct.error):
-                    return unpack_codes(body, hasher.code_bytes)
+                    return unpack_codes(body, hasher.quantizer.code_bytes)
         raise self._nonsense(_shown(path))
 
     def _ask(
@@ -291,9 +298,17 @@ def send(fd: int, kind: bytes, *body: Any) -> None:
 
 
 def pack_codes(track: TrackCodes) -> list[Any]:
-    """The buffers of a ``C`` frame: duration (s), number of snippets, their numbers and codes."""
-    head = _CODES.pack(track.duration_s, len(track.snippet))
-    return [head, track.snippet.astype("<i4"), np.ascontiguousarray(track.codes)]
+    """The buffers of a ``C`` frame.
+
+    Duration (s), number of snippets, values of an embedding (0: none are kept), then the numbers,
+    the codes and the embeddings.
+    """
+    embeddings = track.embeddings
+    dimensions = 0 if embeddings is None else embeddings.shape[1]
+    head = _CODES.pack(track.duration_s, len(track.snippet), dimensions)
+    body = [head, track.snippet.astype("<i4"), np.ascontiguousarray(track.codes)]
+    # A buffer of no bytes cannot be sent.
+    return body if embeddings is None else [*body, np.ascontiguousarray(embeddings, "<f2")]
 
 
 def unpack_codes(body: bytearray, code_bytes: int) -> TrackCodes:
@@ -304,12 +319,15 @@ def unpack_codes(body: bytearray, code_bytes: int) -> TrackCodes:
     >>> unpack_codes(packed, 3).snippet.tolist(), unpack_codes(packed, 3).duration_s
     ([0, 2], 1.5)
     """
-    duration_s, n = _CODES.unpack_from(body)
-    if len(body) != _CODES.size + n * (4 + code_bytes) or not n:
+    duration_s, n, dimensions = _CODES.unpack_from(body)
+    if len(body) != _CODES.size + n * (4 + code_bytes + 2 * dimensions) or not n:
         raise ValueError(f"{len(body)} bytes do not hold {n} codes of {code_bytes} bytes")
     snippet = np.frombuffer(body, "<i4", n, _CODES.size).astype(np.int32)
-    codes = np.frombuffer(body, np.uint8, n * code_bytes, _CODES.size + 4 * n)
-    return TrackCodes(codes.reshape(n, code_bytes), snippet, duration_s)
+    first = _CODES.size + 4 * n
+    codes = np.frombuffer(body, np.uint8, n * code_bytes, first).reshape(n, code_bytes)
+    embeddings = np.frombuffer(body, "<f2", n * dimensions, first + codes.size)
+    kept = embeddings.reshape(n, dimensions) if dimensions else None
+    return TrackCodes(codes, snippet, duration_s, kept)
 
 
 def receive(fd: int, length: int, deadline: float) -> bytearray:

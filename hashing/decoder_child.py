@@ -48,6 +48,7 @@ def _serve(requests: int, answers: int) -> None:
             return
         timeout_s = request.pop("timeout_s")
         model = request.pop("model", None)
+        embeddings = request.pop("embeddings", False)
         try:
             if model is not None and model not in hashers:
                 hashers[model] = Hasher.load(model)
@@ -61,7 +62,7 @@ def _serve(requests: int, answers: int) -> None:
                     send(answers, b"B", *joined)
                 send(answers, b"D")
             else:
-                send(answers, b"C", *pack_codes(_hash(hashers[model], blocks, answers)))
+                send(answers, b"C", *pack_codes(_hash(hashers[model], blocks, answers, embeddings)))
         except AudioError as error:
             send(answers, b"E", _error(error.kind, str(error)))
         except MemoryError:
@@ -69,7 +70,9 @@ def _serve(requests: int, answers: int) -> None:
             send(answers, b"E", _error("unreadable", f"{request['path']} {limit}"))
 
 
-def _hash(hasher: Hasher, blocks: Iterator[list[np.ndarray]], answers: int) -> Any:
+def _hash(
+    hasher: Hasher, blocks: Iterator[list[np.ndarray]], answers: int, embeddings: bool
+) -> Any:
     """The codes of a track; the parent gets a frame now and then, so that it goes on waiting."""
 
     def watched() -> Iterator[np.ndarray]:
@@ -80,7 +83,7 @@ def _hash(hasher: Hasher, blocks: Iterator[list[np.ndarray]], answers: int) -> A
                 send(answers, b"P")
                 told = time.monotonic()
 
-    return hasher.hash_track(watched())
+    return hasher.hash_track(watched(), embeddings)
 
 
 def _error(kind: str, message: str) -> bytes:

@@ -32,6 +32,10 @@ FRAMES_PER_BLOCK = 64
 FILTER_GROUPS = 4
 
 
+# A query longer than this, seconds, has snippets half as dense: it has enough of them, and they are
+# most of the cost of a look-up.
+LONG_QUERY_S = 4.0
+
 # Frames between the snippets of a query, where the index's hop is a multiple of it: 0.125 s. One of
 # four is then within 62 ms of a snippet of an index with a hop of 0.5 s.
 QUERY_HOP = 4
@@ -104,6 +108,18 @@ class FeatureConfig:
         (4, 2)
         """
         return math.gcd(QUERY_HOP, self.snippet_hop)
+
+    @property
+    def query_margin(self) -> int:
+        """Frames that a query's snippets reach beyond it: half the hop of an index.
+
+        A whole number of query hops, and less than half a snippet.
+
+        >>> FeatureConfig().query_margin
+        8
+        """
+        half = min(self.snippet_hop, self.snippet_frames - 1) // 2
+        return half - half % self.query_hop
 
     @property
     def frame_s(self) -> float:
@@ -309,6 +325,60 @@ def snippets(
     return view[audible], starts[audible]
 
 
+def fill_edges(cut: Floats, first: npt.NDArray[np.integer], end: npt.NDArray[np.integer]) -> Floats:
+    """Snippets of which only some frames were heard; the others get the mean of those that were.
+
+    Args:
+      cut: [n, n_bands, snippet_frames]; changed in place.
+      first, end: the frames of each that were heard, [n], end exclusive.
+
+    Returns:
+      `cut`.
+
+    >>> fill_edges(np.array([[[1.0, 3.0, 9.0]]], np.float32), np.array([0]), np.array([2])).tolist()
+    [[[1.0, 3.0, 2.0]]]
+    """
+    frames = np.arange(cut.shape[2])
+    missing = (frames < first[:, None]) | (frames >= end[:, None])
+    some = np.flatnonzero(missing.any(axis=1))
+    lost = missing[some][:, None, :]
+    total = np.where(lost, np.float32(0.0), cut[some]).sum(axis=2)
+    mean = total / (end - first)[some][:, None].astype(np.float32)
+    cut[some] = np.where(lost, mean[:, :, None], cut[some])
+    return cut
+
+
+def query_snippets(spec: Floats, config: FeatureConfig) -> tuple[Floats, npt.NDArray[np.int32]]:
+    """Snippets of a query that are not silent, `FeatureConfig.query_hop` frames apart.
+
+    Those of a query of more than `LONG_QUERY_S` are twice as far apart.
+
+    An index has a snippet every half second; where a query of one second begins between two of
+    them, its only whole snippet is up to a quarter of a second off both. So a query also gets
+    snippets that begin up to half an index hop before it or end as much after it: what of them was
+    not heard is filled (`fill_edges`). One of them is within half a query hop of the index's grid.
+
+    Args:
+      spec: [frames, n_bands], at least one snippet long.
+
+    Returns:
+      [n, n_bands, snippet_frames] and the first frame of each, int32, negative before the query.
+    """
+    margin, width, frames = config.query_margin, config.snippet_frames, spec.shape[0]
+    if frames < width:
+        return snippets(spec, config, config.query_hop)
+    hop = config.query_hop
+    if frames * config.frame_s > LONG_QUERY_S and config.snippet_hop % (2 * hop) == 0:
+        hop *= 2
+    starts = np.arange(-margin, frames - width + margin + 1, hop, dtype=np.int32)
+    at = np.clip(starts[:, None] + np.arange(width, dtype=np.int32), 0, frames - 1)
+    cut = np.ascontiguousarray(spec[at].transpose(0, 2, 1))
+    audible = cut.reshape(len(cut), -1).max(axis=1) > config.silence_db
+    cut, starts = cut[audible], starts[audible]
+    first, end = np.maximum(-starts, 0), np.minimum(frames - starts, width)
+    return fill_edges(cut, first, end), starts
+
+
 def standardise(cut: Floats, config: FeatureConfig) -> Floats:
     """Snippets with mean 0 and deviation 1 each: level and contrast do not change a code.
 
@@ -325,7 +395,7 @@ def standardise(cut: Floats, config: FeatureConfig) -> Floats:
     >>> out.shape, bool(abs(out.mean()) < 1e-5), bool(abs(out.std() - 1) < 1e-4)
     ((1, 1792), True, True)
     """
-    flat = cut.reshape(cut.shape[0], -1)
+    flat = cut.reshape(cut.shape[0], cut.shape[1] * cut.shape[2])
     floor = flat.max(axis=1, keepdims=True) - np.float32(config.dynamic_range_db)
     out = np.maximum(flat, floor)
     out -= out.mean(axis=1, keepdims=True)

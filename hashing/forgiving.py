@@ -4,10 +4,6 @@ Baluja & Covell, "Learning 'Forgiving' Hash Functions" (IJCAI 2007): many small 
 trained to give neighbouring snippets of a song one code, offer candidate bits; hash tables are
 built of bits that share as little information as possible. The rule that deals bits out to tables
 is the conservative one of the same authors' "Permutation Grouping" (ICASSP 2008).
-
-A query's snippet is looked up in all tables; the networks' real-valued responses tell which bits
-are in doubt, and keys with those bits flipped are looked up as well (multi-probe: Lv et al., VLDB
-2007).
 """
 
 from __future__ import annotations
@@ -15,10 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hashing import codes
-
 Bits = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float32]
 
 
 def mutual_information(bits: Bits) -> npt.NDArray[np.float64]:
@@ -109,41 +102,3 @@ def group_bits(bits: Bits, n_tables: int, key_bits: int) -> npt.NDArray[np.int16
     deal(disjoint_bits, reuse=False)
     deal(key_bits, reuse=True)
     return np.asarray(tables, dtype=np.int16)
-
-
-def probe_keys(
-    margins: Floats, positions: npt.NDArray[np.int16], probes: int
-) -> npt.NDArray[np.uint32]:
-    """Keys to look a snippet up with, the likeliest first.
-
-    Args:
-      margins: response minus threshold over the spread of each bit, [n, bits]; a bit is 1 where its
-        margin is above 0, and in doubt where it is near 0.
-      positions: numbers of each table's bits, [n_tables, key_bits].
-      probes: keys a table; the first is the snippet's own, the following have the bits flipped
-        whose margins have the smallest sum of squares, one bit or two.
-
-    Returns:
-      [n, probes, n_tables] uint32.
-
-    >>> probe_keys(np.array([[0.1, -2.0]], np.float32), np.array([[0, 1]], np.int16), 2).tolist()
-    [[[2], [0]]]
-    """
-    key_bits = positions.shape[1]
-    own = codes.keys(codes.pack(margins > 0.0), positions)
-    if probes <= 1:
-        return own[:, None, :]
-    # With the d least certain bits, all single flips and all pairs of flips are candidates.
-    d = min(key_bits, max(2, probes))
-    doubt = np.square(margins[:, positions])
-    uncertain = np.argpartition(doubt, d - 1, axis=2)[:, :, :d]
-    costs = np.take_along_axis(doubt, uncertain, axis=2)
-    flips = (np.uint32(1) << (key_bits - 1 - uncertain).astype(np.uint32)).astype(np.uint32)
-    first, second = np.triu_indices(d, k=1)
-    all_costs = np.concatenate((costs, costs[:, :, first] + costs[:, :, second]), axis=2)
-    all_flips = np.concatenate((flips, flips[:, :, first] | flips[:, :, second]), axis=2)
-    wanted = min(probes - 1, all_costs.shape[2])
-    best = np.argsort(all_costs, axis=2, kind="stable")[:, :, :wanted]
-    masks = np.take_along_axis(all_flips, best, axis=2)
-    flipped = own[:, :, None] ^ masks
-    return np.concatenate((own[:, None, :], flipped.transpose(0, 2, 1)), axis=1)

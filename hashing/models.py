@@ -24,7 +24,7 @@ from hashing.errors import ModelError
 FORMAT_VERSION = 1
 
 # The model that is used where none is named.
-DEFAULT_MODEL = "forgiving"
+DEFAULT_MODEL = "contrastive"
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 
@@ -55,6 +55,11 @@ class Model:
     def name(self) -> str:
         """The folder's own name."""
         return self.path.name
+
+    @property
+    def graphs(self) -> list[str]:
+        """Names of the graphs."""
+        return sorted(path.stem for path in self.path.glob("*.onnx"))
 
     def graph(self, name: str) -> bytes:
         """The bytes of ``name.onnx``."""

@@ -213,7 +213,7 @@ class TableSet:
     >>> import io
     >>> from hashing.tables import build_shard, pack_postings
     >>> file = io.BytesIO()
-    >>> packed = pack_postings([(np.array([3, 1, 3], np.uint32), 0)], 0, 4)
+    >>> packed = pack_postings([(None, np.array([3, 1, 3], np.uint32), 0)], 0, 4)
     >>> _ = build_shard(packed, file, table=0, segment=0, key_bits=2, key_lo=0, key_hi=4)
     >>> opened = TableSet([("a.hbt", 0, 0, 0, 4)], 1, 2, open_shard=lambda path: Shard(
     ...     file.getvalue(), path))
@@ -248,7 +248,7 @@ class TableSet:
             self._listed.setdefault(segment, []).append((table, key_lo, key_hi, path))
         self._segments: dict[int, _Segment] = {}
         self._open: dict[str, Shard] = {}
-        self._max_open = max_open if max_open is not None else _open_files_allowed() // 2
+        self._max_open = max_open if max_open is not None else open_files_allowed() // 2
         self._open_shard = open_shard
         self._steps = np.arange(0)
 
@@ -383,7 +383,8 @@ class TableSet:
         return shard
 
 
-def _open_files_allowed() -> int:
+def open_files_allowed() -> int:
+    """How many files this process may have open at once (``ulimit -n``)."""
     import resource  # not on every system that can read an index
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -138,7 +138,7 @@ def plan_segments(part_snippets: Sequence[int], max_snippets: int = MAX_GIDS) ->
 
 
 def pack_postings(
-    chunks: Iterable[tuple[NDArray[np.uint32], int]],
+    chunks: Iterable[tuple[NDArray[np.int64] | None, NDArray[np.uint32], int]],
     key_lo: int,
     key_hi: int,
     expected: int = 0,
@@ -146,7 +146,8 @@ def pack_postings(
     """Pack the postings of one key range as ``key << 32 | gid``, unsorted, from chunks of keys.
 
     Args:
-        chunks: ``(keys uint32 [n], gid of the first of them)``; gids run on within a chunk.
+        chunks: ``(rows, keys uint32 [n], first gid)``: the gid of a key is the first one plus its
+            row; None stands for the rows 0 to n - 1.
         key_lo: first key of the range; keys outside of it are left out.
         key_hi: end of the range, exclusive.
         expected: about how many postings fall into the range: with a good guess, memory is 8 bytes
@@ -155,16 +156,17 @@ def pack_postings(
     Raises:
         HashbeamError: a gid of 2**32 - 1 or above, which no segment holds.
 
-    >>> [hex(p) for p in pack_postings([(np.array([7, 2, 9], np.uint32), 100)], 0, 8)]
+    >>> [hex(p) for p in pack_postings([(None, np.array([7, 2, 9], np.uint32), 100)], 0, 8)]
     ['0x700000064', '0x200000065']
     """
     packed = np.empty(expected + _STEP, np.uint64)  # a step is written whole, then thinned out
     held = 0
     steps = np.arange(_STEP, dtype=np.uint64)
-    for keys, first_gid in chunks:
-        if first_gid + len(keys) > MAX_GIDS:
+    for rows, keys, first_gid in chunks:
+        end_gid = first_gid + (len(keys) if rows is None else int(rows.max(initial=-1)) + 1)
+        if end_gid > MAX_GIDS:
             raise HashbeamError(
-                f"a segment holds at most {MAX_GIDS} snippets, got {first_gid + len(keys)}; "
+                f"a segment holds at most {MAX_GIDS} snippets, got {end_gid}; "
                 "cut the catalogue into more segments"
             )
         for start in range(0, len(keys), _STEP):
@@ -175,8 +177,12 @@ def pack_postings(
                 packed = grown
             block = packed[held : held + len(part)]
             np.left_shift(part, np.uint64(32), out=block, dtype=np.uint64)
-            block += steps[: len(part)]
-            block += np.uint64(first_gid + start)
+            if rows is None:
+                block += steps[: len(part)]
+                block += np.uint64(first_gid + start)
+            else:
+                block += rows[start : start + len(part)].astype(np.uint64)
+                block += np.uint64(first_gid)
             kept = len(part)
             if int(part.min()) < key_lo or int(part.max()) >= key_hi:
                 chosen = block[(part >= key_lo) & (part < key_hi)]
@@ -212,7 +218,7 @@ def build_shard(
         ValueError: a key outside the range.
 
     >>> import io
-    >>> packed = pack_postings([(np.array([3, 1, 3], np.uint32), 0)], 0, 4)
+    >>> packed = pack_postings([(None, np.array([3, 1, 3], np.uint32), 0)], 0, 4)
     >>> build_shard(packed, io.BytesIO(), table=0, segment=0, key_bits=2, key_lo=0, key_hi=4)
     ShardStats(postings=3, distinct_keys=2, max_bucket=2, entropy_bits=0.918...)
     """

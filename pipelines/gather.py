@@ -81,14 +81,15 @@ def make_manifest(
     """
     parts = part_receipts(run, receipts)
     codes = read_segments(run, receipts)
-    bits = key_bits or choose_key_bits(codes, hasher.key_bits_max)
+    quantizer = hasher.quantizer
+    bits = key_bits or choose_key_bits(codes, quantizer)
     files, shards, segments = [], list[Receipt](), []
     for segment in codes:
         for number in segment.parts:
             files += [
                 dataclasses.replace(entry, segment=segment.id) for entry in parts[number].files
             ]
-        for task in plan_shards(segment, hasher.table_bits(bits)):
+        for task in plan_shards(segment, quantizer, bits):
             receipt = receipts.get(task.name)
             if receipt is None or receipt.inputs != task.inputs(segment):
                 raise HashbeamError(
@@ -108,8 +109,10 @@ def make_manifest(
         model=_where(hasher),
         catalog_digest=run.plan.catalog_digest,
         key_bits=bits,
-        n_tables=hasher.n_tables,
+        n_tables=quantizer.n_tables,
         snippet_hop_s=hasher.features.snippet_hop_s,
+        replication=quantizer.replication,
+        compared="embeddings" if run.plan.options.get("keep_embeddings") else "codes",
         segments=segments,
         files=Files.of(files),
         counters=counters,

@@ -30,10 +30,12 @@ from hashing.decoder import Decoder
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError, ModelError
 from hashing.models import DEFAULT_MODEL
+from hashing.quantizers import Quantizer
 from pipelines import io
 from pipelines.catalog import catalog_digest, read_catalog
 from pipelines.gather import check_failures, forget_failures, make_manifest, part_receipts
 from pipelines.lock import IndexLock
+from pipelines.opened import embedding_dimensions
 from pipelines.options import (
     MAX_FAILURES,
     MAX_TRACK_HOURS,
@@ -79,6 +81,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of the tracks that may fail, 0 to 1 (%(default)s)",
     )
     add("--retry-failed", action="store_true", help="hash the parts with failed tracks again")
+    add(
+        "--keep-embeddings",
+        action="store_true",
+        help="keep snippet embeddings (float16) and compare queries with them, not with codes",
+    )
     add("--key-bits", metavar="N", default="auto", help="bits of a table's key (by the size)")
     add(
         "--max-track-hours",
@@ -111,7 +118,13 @@ def build_index(options: IndexOptions, beam_args: Sequence[str] = ()) -> Summary
     launched = time.time()
     catalog = read_catalog(options.catalog)
     hasher = Hasher.load(options.model or DEFAULT_MODEL)
-    table_bits = hasher.table_bits(options.key_bits or hasher.key_bits_max)
+    if options.key_bits:
+        hasher.check_key_bits(options.key_bits)
+    if options.keep_embeddings and not embedding_dimensions(hasher):
+        raise ModelError(
+            f"--keep-embeddings: model {hasher.model.name} has no embeddings; leave the flag out, "
+            "or name a model that stands on an encoder with --model"
+        )
     pipeline_options = make_pipeline_options(options.workers, beam_args)
     with IndexLock(options.out) as lock:
         run = prepare_run(
@@ -119,7 +132,10 @@ def build_index(options: IndexOptions, beam_args: Sequence[str] = ()) -> Summary
             catalog_digest=catalog_digest(catalog),
             model_digest=hasher.digest,
             model_name=hasher.model.name,
-            options={"max_track_hours": options.max_track_hours},
+            options={
+                "max_track_hours": options.max_track_hours,
+                "keep_embeddings": options.keep_embeddings,
+            },
             n_tracks=catalog.num_rows,
             n_parts=-(-catalog.num_rows // tracks_per_part(catalog.num_rows)),
         )
@@ -127,13 +143,18 @@ def build_index(options: IndexOptions, beam_args: Sequence[str] = ()) -> Summary
         if options.retry_failed:
             forget_failures(run)
         job = IndexJob(
-            HashJob(run, options.max_track_hours * 3600, options.decode_timeout_s),
+            HashJob(
+                run,
+                options.max_track_hours * 3600,
+                options.decode_timeout_s,
+                options.keep_embeddings,
+            ),
             options.model or DEFAULT_MODEL,
-            table_bits,
+            hasher.quantizer,
             options.key_bits,
             options.max_failures,
         )
-        total = run.plan.n_parts + hasher.n_tables
+        total = run.plan.n_parts + hasher.quantizer.n_tables
         show = shows_progress(quiet=options.quiet, asked=options.progress)
         with Progress(total, lambda: finished_pieces(run), unit="part", show=show):
             run_pipeline(lambda pipeline: pipeline | "index" >> job, pipeline_options)
@@ -158,14 +179,14 @@ class IndexJob(beam.PTransform[Any, Any]):
     Attributes:
         job: what the workers must know.
         model: name or folder of the hasher.
-        table_bits: positions of each table's key, ``[n_tables, longest]``.
+        quantizer: makes keys of codes.
         key_bits: of a key, or None to choose by the number of snippets.
         max_failures: share of failed tracks above which no tables are built.
     """
 
     job: HashJob
     model: str
-    table_bits: Any
+    quantizer: Quantizer
     key_bits: int | None
     max_failures: float
 
@@ -186,7 +207,7 @@ class IndexJob(beam.PTransform[Any, Any]):
             | "once" >> beam.Create([run], reshuffle=False)
             # The names of the parts (a few bytes each) hold it back until all are hashed.
             | "segments" >> beam.FlatMap(self._segments, beam.pvalue.AsList(hashed))
-            | "tables" >> BuildTables(run, self.table_bits, self.key_bits)
+            | "tables" >> BuildTables(run, self.quantizer, self.key_bits)
         )
 
     def _segments(self, run: Run, hashed: Iterable[str]) -> list[SegmentCodes]:

@@ -279,6 +279,7 @@ def _prepare(options: LookupOptions, queries: pa.Table, manifest: Manifest) -> L
         manifest.model["digest"],
         manifest.catalog_digest,
         manifest.key_bits,
+        manifest.compared,
         manifest.created,
         catalog_digest(queries.rename_columns(["track_id", "uri", "start_s", "duration_s"])),
         hashlib.sha256(times.encode()).hexdigest(),

@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from hashing.encoders import Hasher
 from hashing.errors import IndexFormatError, ModelError
+from hashing.matrix import CodeMatrices, CodeMatrix
 from hashing.models import list_models, load_model
 from hashing.search import PROBES, Searcher
 from hashing.shards import Shard, TableSet
 from pipelines import io
-from pipelines.stores import is_remote
+from pipelines.stores import is_remote, local
 from pipelines.versions import Manifest, open_manifest
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class IndexTracks:
     def __init__(self, index: str, manifest: Manifest) -> None:
         self._index = index
         self._segments = {segment.id: segment for segment in manifest.segments}
-        self._starts = {
+        self.starts = {
             segment.id: np.concatenate(([0], np.cumsum(segment.part_gids))).astype(np.int64)
             for segment in manifest.segments
         }
@@ -54,22 +55,24 @@ class IndexTracks:
         self._part = functools.lru_cache(maxsize=CACHED_PARTS)(self._read_part)
         self._removed = functools.lru_cache(maxsize=None)(self._read_removed)
 
-    def locate(self, segment: int, gids: Ints) -> tuple[Ints, Ints]:
-        """Ordinal and first snippet number of the track of each gid; -1 for a removed track."""
-        starts = self._starts[segment]
+    def locate(self, segment: int, gids: Ints) -> tuple[Ints, Ints, Ints]:
+        """Ordinal of the track of each gid (-1: removed), its first snippet number and its end."""
+        starts = self.starts[segment]
         parts = np.searchsorted(starts, gids, side="right") - 1
         ordinals = np.full(gids.shape, -1, dtype=np.int64)
         firsts = np.zeros(gids.shape, dtype=np.int64)
+        ends = np.zeros(gids.shape, dtype=np.int64)
         for part in np.unique(parts).tolist():
             chosen = parts == part
-            part_firsts, part_ordinals, _ = self._part(segment, part)
-            at = np.searchsorted(part_firsts, gids[chosen] - starts[part], side="right") - 1
+            bounds, part_ordinals, _ = self._part(segment, part)
+            at = np.searchsorted(bounds[:-1], gids[chosen] - starts[part], side="right") - 1
             ordinals[chosen] = part_ordinals[at]
-            firsts[chosen] = part_firsts[at] + starts[part]
+            firsts[chosen] = bounds[at] + starts[part]
+            ends[chosen] = bounds[at + 1] + starts[part]
         removed = self._removed(segment)
         if removed.size:
             ordinals[np.isin(ordinals, removed)] = -1
-        return ordinals, firsts
+        return ordinals, firsts, ends
 
     def row(self, segment: int, ordinal: int) -> dict[str, Any]:
         """What the catalogue says about a track that `locate` has given."""
@@ -93,7 +96,7 @@ class IndexTracks:
         read = self._read.setdefault(segment, [])
         if (place := (int(ordinals[0]), part)) not in read:
             bisect.insort(read, place)
-        return np.cumsum(spans) - spans, ordinals, table
+        return np.concatenate(([0], np.cumsum(spans))), ordinals, table
 
     def _read_removed(self, segment: int) -> Ints:
         removals = self._segments[segment].removals
@@ -109,8 +112,8 @@ def open_index(
     """Open the published version of an index for look-up.
 
     Args:
-      index: the folder; on a disk its tables are memory-mapped, elsewhere a shard is fetched whole
-        when it is first needed.
+      index: the folder; on a disk its tables and code matrices are memory-mapped, elsewhere such a
+        file is fetched whole when it is first needed.
       model: name or folder of the model, where it is not a shipped one.
       probes: keys looked up for each snippet and table.
 
@@ -128,15 +131,50 @@ def open_index(
     )
     tracks = IndexTracks(index, manifest)
     snippets = sum(segment.snippets for segment in manifest.segments)
-    return Searcher(hasher, tables, tracks, manifest.key_bits, snippets, probes), tracks, manifest
+    searcher = Searcher(
+        hasher,
+        tables,
+        _open_codes(index, manifest, hasher, tracks),
+        tracks,
+        manifest.key_bits,
+        math.ceil(snippets * manifest.replication),
+        probes,
+        embeddings=manifest.compared == "embeddings",
+    )
+    return searcher, tracks, manifest
+
+
+def _open_codes(
+    index: str, manifest: Manifest, hasher: Hasher, tracks: IndexTracks
+) -> CodeMatrices:
+    base = local(index).rstrip("/")
+    first_parts = {segment.id: segment.first_part for segment in manifest.segments}
+    columns = ("path", "segment", "part")
+    places = [
+        (f"{base}/{path}", segment, part - first_parts[segment])
+        for path, segment, part in manifest.files.tuples(*columns, kind="matrices")
+    ]
+    width = hasher.quantizer.code_bytes
+    if manifest.compared == "embeddings":
+        width = 2 * embedding_dimensions(hasher)  # float16
+    opener = _open_remote_matrix if is_remote(index) else CodeMatrix.open
+    return CodeMatrices(places, tracks.starts, width, opener)
 
 
 def shard_places(index: str, manifest: Manifest) -> Iterable[tuple[str, int, int, int, int]]:
     """``(path, segment, table, key_lo, key_hi)`` of every shard, as `TableSet` takes them."""
     columns = ("path", "segment", "table", "key_lo", "key_hi")
-    base = index.rstrip("/")
+    base = local(index).rstrip("/")
     for path, *place in manifest.files.tuples(*columns, kind="tables"):
         yield (f"{base}/{path}", *place)
+
+
+def embedding_dimensions(hasher: Hasher) -> int:
+    """Numbers of a snippet's embedding; 0 where the model has none."""
+    features = hasher.features
+    snippet = np.zeros((1, features.n_bands, features.snippet_frames), dtype=np.float32)
+    embeddings = hasher.respond(snippet).embeddings
+    return 0 if embeddings is None else int(embeddings.shape[1])
 
 
 def find_hasher(manifest: Manifest, model: str | None) -> Hasher:
@@ -159,3 +197,7 @@ def find_hasher(manifest: Manifest, model: str | None) -> Hasher:
 
 def _open_remote(path: str) -> Shard:
     return Shard(io.read_bytes(path), path)
+
+
+def _open_remote_matrix(path: str) -> CodeMatrix:
+    return CodeMatrix(io.read_bytes(path), path)

@@ -102,6 +102,7 @@ class IndexOptions:
     max_track_hours: float = MAX_TRACK_HOURS
     decode_timeout_s: float = DECODE_TIMEOUT_S
     retry_failed: bool = False
+    keep_embeddings: bool = False
     json: bool = False
     quiet: bool = False
     progress: bool = False
@@ -126,6 +127,7 @@ def index_options(args: argparse.Namespace) -> IndexOptions:
         max_track_hours=checker.number("--max-track-hours", low=0.001),
         decode_timeout_s=checker.number("--decode-timeout", low=0.1),
         retry_failed=args.retry_failed,
+        keep_embeddings=args.keep_embeddings,
         json=args.json,
         quiet=args.quiet,
         progress=args.progress,

@@ -22,6 +22,7 @@ import pyarrow as pa
 from hashing.decoder import Decoder
 from hashing.encoders import Hasher, TrackCodes
 from hashing.errors import AudioError, HashbeamError
+from hashing.matrix import as_rows, write_matrix
 from pipelines import io
 from pipelines.runs import Receipt, Run, new_attempt
 from pipelines.stores import is_remote
@@ -52,12 +53,14 @@ _JUDGED_BY_EAR = ("silent", "too-short")  # found while hashing; all other kinds
 class HashJob:
     """What a worker must know to hash any part: small, and sent to each of them.
 
-    `max_seconds` of audio a track may have; `timeout_s` without a decoded block.
+    `max_seconds` of audio a track may have; `timeout_s` without a decoded block; `embeddings` says
+    to keep them, and to compare queries with them.
     """
 
     run: Run
     max_seconds: float
     timeout_s: float
+    embeddings: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +132,10 @@ def hash_part(job: HashJob, part: int, hasher: Hasher, decoder: Decoder) -> Rece
         codes = _codes_table(tracks, hashed, hasher)
         first = part * tracks_per_part(job.run.plan.n_tracks)
         files.append(_write(job.run, "codes", part, attempt, codes, hasher))
+        files.append(_write_matrix(job, part, attempt, hashed))
+        if job.embeddings:
+            embeddings = _embeddings_table(codes, hashed)
+            files.append(_write(job.run, "embeddings", part, attempt, embeddings, hasher))
         files.append(
             _write(job.run, "tracks", part, attempt, _tracks_table(tracks, hashed, first), hasher)
         )
@@ -157,7 +164,11 @@ def hash_part(job: HashJob, part: int, hasher: Hasher, decoder: Decoder) -> Rece
 def _hash_track(row: int, uri: str, job: HashJob, hasher: Hasher, decoder: Decoder) -> _Hashed:
     with io.local_copy(uri) as path:
         codes = decoder.hash_track(
-            path, hasher, max_seconds=job.max_seconds, timeout_s=job.timeout_s
+            path,
+            hasher,
+            max_seconds=job.max_seconds,
+            timeout_s=job.timeout_s,
+            embeddings=job.embeddings,
         )
         stat = os.stat(path)
     # The time of a temporary copy says nothing about the file that it was made from.
@@ -182,7 +193,7 @@ def _codes_table(tracks: pa.Table, hashed: list[_Hashed], hasher: Hasher) -> pa.
     )
     start_ms = np.rint(snippet * (hasher.features.snippet_hop_s * 1000)).astype(np.int32)
     code = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(hasher.code_bytes), len(packed), [None, pa.py_buffer(packed)]
+        pa.binary(hasher.quantizer.code_bytes), len(packed), [None, pa.py_buffer(packed)]
     )
     return pa.table(
         {
@@ -192,6 +203,34 @@ def _codes_table(tracks: pa.Table, hashed: list[_Hashed], hasher: Hasher) -> pa.
             "code": code,
         }
     )
+
+
+def _write_matrix(job: HashJob, part: int, attempt: str, hashed: list[_Hashed]) -> FileEntry:
+    """The rows that look-up compares queries with, by snippet number."""
+    gids = np.array([track.gids for track in hashed])
+    firsts = np.cumsum(gids) - gids
+    numbers = np.concatenate(
+        [track.codes.snippet + first for track, first in zip(hashed, firsts, strict=True)]
+    )
+    rows = np.concatenate([track.codes.codes for track in hashed])
+    if job.embeddings:
+        rows = as_rows(np.concatenate([_embeddings(track) for track in hashed]))
+    path = job.run.attempt_path("matrices", part_name(part), attempt, ".hbm")
+    with io.open_write(path) as file:
+        write_matrix(file, rows, numbers, int(gids.sum()))
+    return job.run.entry("matrices", file.info, rows=int(gids.sum()), part=part)
+
+
+def _embeddings(track: _Hashed) -> Any:
+    assert track.codes.embeddings is not None
+    return track.codes.embeddings
+
+
+def _embeddings_table(codes: pa.Table, hashed: list[_Hashed]) -> pa.Table:
+    values = np.concatenate([_embeddings(track) for track in hashed])
+    flat = pa.array(values.reshape(-1), pa.float16())
+    embedding = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    return codes.drop_columns(["code"]).append_column("embedding", embedding)
 
 
 def _tracks_table(tracks: pa.Table, hashed: list[_Hashed], first: int) -> pa.Table:
@@ -222,13 +261,14 @@ def _write(
     run: Run, kind: str, part: int, attempt: str, table: pa.Table, hasher: Hasher
 ) -> FileEntry:
     # Codes are noise to a compressor, and ids repeat 480 times in a row.
-    compression = {name: "none" if name == "code" else "zstd" for name in table.column_names}
+    noise = ("code", "embedding")
+    compression = {name: "none" if name in noise else "zstd" for name in table.column_names}
     info = io.write_table(
         run.attempt_path(kind, part_name(part), attempt, ".parquet"),
         table,
         metadata={"hashbeam_format": str(FORMAT_VERSION), "hasher_digest": hasher.digest},
         compression=compression,
-        use_dictionary=["track_id"] if kind == "codes" else False,
+        use_dictionary=["track_id"] if kind in ("codes", "embeddings") else False,
     )
     return run.entry(kind, info, part=part)
 

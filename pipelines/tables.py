@@ -19,7 +19,7 @@ import apache_beam as beam
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.codes import keys
+from hashing.quantizers import Quantizer
 from hashing.tables import (
     BLOCK_POSTINGS,
     build_shard,
@@ -33,9 +33,9 @@ from pipelines.parts import part_name
 from pipelines.runs import Receipt, Run, new_attempt
 from pipelines.versions import FileEntry
 
-# Snippets of a segment whose codes a worker keeps in memory: 58 MB of codes of 58 bytes.
+# Snippets of a segment whose codes a worker keeps in memory: 64 MB of codes of 64 bytes.
 KEPT_SNIPPETS = 1_000_000
-BUCKET_BITS = 2  # keys are so many bits shorter than one bucket for each snippet would need
+BUCKET_BITS = 2  # keys are so many bits shorter than one bucket for each posting would need
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,16 +57,13 @@ class SegmentCodes:
 
     @property
     def total(self) -> int:
-        """Snippets of the segment, which is postings of each of its tables."""
+        """Snippets of the segment."""
         return sum(self.snippets)
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardTask:
-    """One shard to build: a table of a segment, for keys from `key_lo` to `key_hi` (exclusive).
-
-    `positions` are the bits of a code that make the key, most significant first.
-    """
+    """One shard to build: a table of a segment, for keys from `key_lo` to `key_hi` (exclusive)."""
 
     segment: int
     table: int
@@ -74,7 +71,7 @@ class ShardTask:
     key_lo: int
     key_hi: int
     postings: int
-    positions: tuple[int, ...]
+    key_bits: int
 
     @property
     def name(self) -> str:
@@ -83,24 +80,26 @@ class ShardTask:
 
     def inputs(self, segment: SegmentCodes) -> str:
         """What the shard is made from, as a digest."""
-        made_from = f"{segment.digest} {self.key_lo} {self.key_hi} {self.positions}"
+        made_from = f"{segment.digest} {self.table} {self.key_lo} {self.key_hi} {self.key_bits}"
         return hashlib.sha256(made_from.encode()).hexdigest()
 
 
-def choose_key_bits(segments: Sequence[SegmentCodes], longest: int) -> int:
+def choose_key_bits(segments: Sequence[SegmentCodes], quantizer: Quantizer) -> int:
     """Key length at which a bucket holds about four postings, if the model's keys are that long.
 
     Measured on 65,000 snippets with 16 probes: two bits less than one posting a bucket lose
     nothing, two bits more lose 5 of 100 degraded queries of one second.
 
+    >>> from hashing.quantizers import SignQuantizer
+    >>> quantizer = SignQuantizer(np.zeros(24), np.ones(24), np.arange(24)[None])
     >>> def sized(snippets):
     ...     return [SegmentCodes(0, range(1), ["c"], ["t"], [snippets], [0], "")]
-    >>> [choose_key_bits(sized(n), 24) for n in (10, 62_000, 10**9)]
+    >>> [choose_key_bits(sized(n), quantizer) for n in (10, 62_000, 10**9)]
     [12, 14, 24]
     """
-    snippets = sum(segment.total for segment in segments)
-    bits = math.ceil(math.log2(max(snippets, 1))) - BUCKET_BITS
-    return min(max(bits, MIN_KEY_BITS), longest)
+    postings = quantizer.replication * sum(segment.total for segment in segments)
+    bits = math.ceil(math.log2(max(postings, 1))) - BUCKET_BITS
+    return min(max(bits, MIN_KEY_BITS), quantizer.key_bits_max)
 
 
 def read_segments(run: Run, receipts: Mapping[str, Receipt]) -> list[SegmentCodes]:
@@ -132,23 +131,21 @@ def read_segments(run: Run, receipts: Mapping[str, Receipt]) -> list[SegmentCode
 
 
 def plan_shards(
-    segment: SegmentCodes, table_bits: NDArray[np.integer], block_postings: int = BLOCK_POSTINGS
+    segment: SegmentCodes,
+    quantizer: Quantizer,
+    key_bits: int,
+    block_postings: int = BLOCK_POSTINGS,
 ) -> Iterator[ShardTask]:
-    """The shards of a segment.
-
-    Args:
-        table_bits: positions of the bits of each table's key, ``[n_tables, key_bits]``.
-    """
-    n_tables, key_bits = table_bits.shape
-    ranges = plan_key_ranges(segment.total, key_bits, block_postings)
-    for table in range(n_tables):
-        positions = tuple(table_bits[table].tolist())
+    """The shards of a segment, for keys of `key_bits` bits."""
+    postings = math.ceil(segment.total * quantizer.replication)
+    ranges = plan_key_ranges(postings, key_bits, block_postings)
+    for table in range(quantizer.n_tables):
         for number, (key_lo, key_hi) in enumerate(ranges):
-            expected = -(-segment.total // len(ranges))
-            yield ShardTask(segment.id, table, number, key_lo, key_hi, expected, positions)
+            expected = -(-postings // len(ranges))
+            yield ShardTask(segment.id, table, number, key_lo, key_hi, expected, key_bits)
 
 
-def build_table(run: Run, segment: SegmentCodes, task: ShardTask) -> Receipt:
+def build_table(run: Run, segment: SegmentCodes, task: ShardTask, quantizer: Quantizer) -> Receipt:
     """Builds one shard from the codes of its segment, and writes it and its receipt.
 
     Memory: 8 bytes for each posting of the range, and one file of codes.
@@ -156,9 +153,11 @@ def build_table(run: Run, segment: SegmentCodes, task: ShardTask) -> Receipt:
     Raises: HashbeamError where codes cannot be read or the shard cannot be written.
     """
     started, cpu_s = time.time(), time.process_time()
-    positions = np.array(task.positions)
     packed = pack_postings(
-        ((keys(codes, positions), gid) for codes, gid in _kept_codes(segment)),
+        (
+            (*quantizer.postings(codes, task.table, task.key_bits), gid)
+            for codes, gid in _kept_codes(segment)
+        ),
         task.key_lo,
         task.key_hi,
         task.postings,
@@ -170,7 +169,7 @@ def build_table(run: Run, segment: SegmentCodes, task: ShardTask) -> Receipt:
             file,
             table=task.table,
             segment=task.segment,
-            key_bits=len(task.positions),
+            key_bits=task.key_bits,
             key_lo=task.key_lo,
             key_hi=task.key_hi,
         )
@@ -247,12 +246,12 @@ class BuildTables(beam.PTransform[Any, Any]):
 
     Attributes:
         run: the run whose index it is.
-        table_bits: positions of the bits of the longest key of each table; a key is its beginning.
+        quantizer: makes keys of codes.
         key_bits: of a key, or None to choose by the number of snippets.
     """
 
     run: Run
-    table_bits: NDArray[np.integer]
+    quantizer: Quantizer
     key_bits: int | None = None
 
     def expand(self, segments: Any) -> Any:
@@ -266,9 +265,9 @@ class BuildTables(beam.PTransform[Any, Any]):
         )
 
     def _missing(self, segment: SegmentCodes, all_segments: Sequence[SegmentCodes]) -> Any:
-        bits = self.key_bits or choose_key_bits(all_segments, self.table_bits.shape[1])
+        bits = self.key_bits or choose_key_bits(all_segments, self.quantizer)
         done = self.run.receipts()
-        for task in plan_shards(segment, self.table_bits[:, :bits]):
+        for task in plan_shards(segment, self.quantizer, bits):
             receipt = done.get(task.name)
             if receipt is not None and receipt.inputs == task.inputs(segment):
                 continue
@@ -278,4 +277,4 @@ class BuildTables(beam.PTransform[Any, Any]):
 
     def _build(self, task: ShardTask, segments: Sequence[SegmentCodes]) -> str:
         segment = next(one for one in segments if one.id == task.segment)
-        return build_table(self.run, segment, task).name
+        return build_table(self.run, segment, task, self.quantizer).name

@@ -7,7 +7,7 @@
     INDEX/versions/000001/
         manifest.json                every file that counts; readers look nowhere else
         run.json                     counters, timings, versions of everything
-        codes/ tracks/ failures/ tables/
+        codes/ tracks/ failures/ matrices/ tables/ and, where they were asked for, embeddings/
         work/                        the plan and the receipts of the run, until it is published
 
 Nothing that a published manifest names is ever changed, so a reader of any version is undisturbed.
@@ -27,9 +27,10 @@ from pipelines import io
 from pipelines.records import Record, damaged
 from pipelines.stores import TEMPORARY_SUFFIX
 
-FORMAT_VERSION = 1  # of everything in an index directory; raise it when older readers would err
+FORMAT_VERSION = 2  # of everything in an index directory; raise it when older readers would err
 FIRST_VERSION = "000001"
-KINDS = ("codes", "tracks", "failures", "tables", "removals")  # each a folder of a version
+# Kinds of files, each a folder of a version; `matrices` hold codes, or embeddings, by number.
+KINDS = ("codes", "tracks", "failures", "matrices", "embeddings", "tables", "removals")
 
 _VERSION = re.compile(r"\d{6,}")
 _CURRENT, _LOCK, _VERSIONS = "CURRENT", "LOCK", "versions"
@@ -172,6 +173,8 @@ class Manifest(Record):
 
     `model` has ``name`` and ``digest`` (and ``path`` where it is no shipped one); `parent` is the
     version that this one was made from; `snippet_hop_s` is in seconds; `created` is UTC.
+    `replication` is 1 where every snippet has one posting a table, and more where a hasher gives it
+    several; `compared` says what look-up compares a query with: ``codes`` or ``embeddings``.
     """
 
     version: str
@@ -181,6 +184,8 @@ class Manifest(Record):
     key_bits: int
     n_tables: int
     snippet_hop_s: float
+    replication: float
+    compared: str
     segments: list[Segment]
     files: Files
     counters: dict[str, int | float]

@@ -43,13 +43,24 @@ def codes_of(index: Path, manifest: Manifest) -> tuple[list[str], np.ndarray, np
     return ids, snippet, np.frombuffer(b"".join(code), np.uint8).reshape(len(code), -1)
 
 
+def numbers_of(ids: list[str], snippet: np.ndarray) -> np.ndarray:
+    """The number of each snippet in its segment, track by track: silent ones keep theirs."""
+    numbers, first = [], 0
+    for name in sorted(set(ids)):
+        within = [int(snippet[row]) for row, other in enumerate(ids) if other == name]
+        numbers += [first + number for number in within]
+        first += within[-1] + 1
+    return np.array(numbers)
+
+
 def assert_same_content(one: Path, other: Path) -> None:
-    """Two indexes have the same rows, and the same bytes of tables."""
+    """Two indexes have the same rows, and the same bytes of tables and matrices."""
     first, second = open_manifest(str(one)), open_manifest(str(other))
     for a, b in zip(codes_of(one, first), codes_of(other, second), strict=True):
         np.testing.assert_array_equal(a, b)
-    tables = [manifest.files.select(kind="tables") for manifest in (first, second)]
-    assert tables[0].column("sha256") == tables[1].column("sha256")
+    for kind in ("tables", "matrices"):
+        files = [manifest.files.select(kind=kind) for manifest in (first, second)]
+        assert files[0].column("sha256") == files[1].column("sha256")
     assert first.segments == second.segments
     assert first.key_bits == second.key_bits
 

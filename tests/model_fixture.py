@@ -1,15 +1,26 @@
-"""A small untrained hasher for tests: right shapes, random weights, nothing to wait for."""
+"""Small hashers for tests, which nobody has to train or to wait for."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
 
-from hashing.features import FeatureConfig
+from hashing.confidence import Confidence
+from hashing.features import FeatureConfig, snippets, spectrogram, standardise
 from hashing.models import Model, save_model
-from hashing.training.export import ensemble_graph
+from hashing.scalar import fit_levels
+from hashing.synthesis import render_track
+from hashing.training.export import encoder_graph, ensemble_graph
+
+# Music that the encoder of `scalar_model` is fitted to; no test renders these seeds.
+FITTED = range(9000, 9024)
+FITTED_SECONDS = 8.0
+
+# Two deviations of the inner product of random directions in 64 dimensions.
+CHANCE = 0.25
 
 
 def random_model(
@@ -47,3 +58,55 @@ def random_model(
         "tables": tables,
     }
     return save_model(folder, config, {"model": graph}, arrays, "# Random weights, for tests")
+
+
+def scalar_model(
+    folder: Path, seed: int = 1, dimensions: int = 64, bits: int = 256, n_tables: int = 20
+) -> Model:
+    """A model folder of the kind `scalar`: whitened principal components of rendered music.
+
+    Its graph is an encoder of one linear layer with the outputs `embedding` and `norm`; keys are
+    signs of random projections. It knows rendered music again in noise; its calibration is a guess.
+    """
+    rng = np.random.default_rng(seed)
+    mean, components, embeddings = _principal_components(dimensions)
+    means, scales = embeddings.mean(axis=0), embeddings.std(axis=0)
+    weights = rng.standard_normal((dimensions, bits)).astype(np.float32)
+    projected = embeddings @ weights
+    features = FeatureConfig()
+    graph = encoder_graph(
+        features.n_bands, features.snippet_frames, [], (components, -mean @ components)
+    )
+    config = {
+        "kind": "scalar",
+        "bits": 4 * dimensions,
+        "dimensions": dimensions,
+        "features": dataclasses.asdict(features),
+        "calibration": Confidence(chance=CHANCE).to_json(),
+    }
+    arrays = {
+        "levels": fit_levels((embeddings - means) / scales),
+        "means": means,
+        "scales": scales,
+        "weights": weights,
+        "thresholds": np.median(projected, axis=0).astype(np.float32),
+        "spreads": projected.std(axis=0),
+        "tables": np.stack([rng.permutation(bits)[:24] for _ in range(n_tables)]).astype(np.int16),
+    }
+    return save_model(folder, config, {"model": graph}, arrays, "# Principal components, for tests")
+
+
+@functools.cache
+def _principal_components(dimensions: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean snippet, whitening components [inputs, dimensions], and what they make of the music."""
+    config = FeatureConfig()
+    music = (render_track(seed, FITTED_SECONDS, config.sample_rate) for seed in FITTED)
+    cut = np.concatenate([snippets(spectrogram([track], config), config)[0] for track in music])
+    inputs = standardise(cut, config)
+    mean = inputs.mean(axis=0)
+    _, deviations, components = np.linalg.svd(inputs - mean, full_matrices=False)
+    whitening = components[:dimensions].T / (deviations[:dimensions] / np.sqrt(len(inputs)))
+    whitening = whitening.astype(np.float16).astype(np.float32)  # as the graph stores it
+    embeddings = (inputs - mean) @ whitening
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return mean, whitening, embeddings

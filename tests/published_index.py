@@ -14,7 +14,7 @@ import soundfile
 from index_helpers import run_index
 from tiny_catalog import RATE, write_rows
 
-from hashing.models import PRETRAINED
+from hashing.models import DEFAULT_MODEL, PRETRAINED
 from hashing.synthesis import render_track
 from pipelines.cli import main
 
@@ -50,7 +50,7 @@ def wav(path: Path, *parts: np.ndarray) -> Path:
 
 
 def publish_music(folder: Path) -> Published:
-    """Twenty tracks s00 … s19 in three parts, by the shipped model; not to be changed.
+    """Twenty tracks s00 … s19 in three parts, by the default model; not to be changed.
 
     s03 begins with silence, s07 ends with it, s08 has it in the middle; s05 cannot be read.
     """
@@ -69,7 +69,7 @@ def publish_music(folder: Path) -> Published:
     songs["s99"] = render_track(99, SECONDS, RATE)
     catalog = write_rows(folder / "catalog.csv", rows)
     index = folder / "index"
-    assert run_index(catalog, index, PRETRAINED / "forgiving", "--max-failures", "0.1") == 0
+    assert run_index(catalog, index, PRETRAINED / DEFAULT_MODEL, "--max-failures", "0.1") == 0
     return Published(catalog, index, songs)
 
 

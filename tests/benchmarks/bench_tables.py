@@ -22,7 +22,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from hashing.codes import keys as keys_of
+from hashing.models import DEFAULT_MODEL, load_model
+from hashing.quantizers import Quantizer, SignQuantizer, open_quantizer
 from hashing.shards import TableSet
 from hashing.tables import (
     BLOCK_POSTINGS,
@@ -33,7 +34,7 @@ from hashing.tables import (
     plan_key_ranges,
 )
 
-CODE_BYTES = 58  # 464 bits
+SIGN_BITS = 464  # of the plain sign hash that is built beside the model's: 58 bytes a code
 SNIPPETS_A_QUERY = 20  # ten seconds at a hop of half a second
 CHUNK_ROWS = 1_000_000
 
@@ -91,7 +92,7 @@ def make_index(
         for number, (key_lo, key_hi) in enumerate(ranges):
             path = folder / f"t{table:02d}-k{number:04d}.hbt"
             expected = int(postings / len(ranges) * 1.01)
-            packed = pack_postings([(keys, 0)], key_lo, key_hi, expected)
+            packed = pack_postings([(None, keys, 0)], key_lo, key_hi, expected)
             place = {"table": table, "segment": 0, "key_bits": key_bits}
             with path.open("wb") as file:
                 stats.append(build_shard(packed, file, **place, key_lo=key_lo, key_hi=key_hi))
@@ -101,23 +102,25 @@ def make_index(
     return entries, tables
 
 
-def bench_build(folder: Path, postings: int, key_bits: int, seed: int) -> dict[str, float]:
+def bench_build(
+    folder: Path, postings: int, key_bits: int, seed: int, name: str, quantizer: Quantizer
+) -> dict[str, float]:
     """One shard, from codes to a synced file; the generation of the codes is not counted."""
     rng = np.random.default_rng(seed)
-    positions = rng.permutation(8 * CODE_BYTES)[:key_bits]
     spent = {"keys": 0.0, "generation": 0.0, "generation_cpu": 0.0}
 
-    def chunks() -> Iterator[tuple[np.ndarray, int]]:
+    def chunks() -> Iterator[tuple[np.ndarray | None, np.ndarray, int]]:
         for first in range(0, postings, CHUNK_ROWS):
             wall, cpu = time.perf_counter(), time.process_time()
             rows = min(CHUNK_ROWS, postings - first)
-            codes = np.frombuffer(rng.bytes(rows * CODE_BYTES), np.uint8).reshape(rows, -1)
+            data = rng.bytes(rows * quantizer.code_bytes)
+            codes = np.frombuffer(data, np.uint8).reshape(rows, -1)
             made = time.perf_counter()
             spent["generation"] += made - wall
             spent["generation_cpu"] += time.process_time() - cpu
-            keys = keys_of(codes, positions)
+            found = quantizer.postings(codes, 0, key_bits)
             spent["keys"] += time.perf_counter() - made
-            yield keys, first
+            yield *found, first
 
     path = folder / "build.hbt"
     wall, cpu = time.perf_counter(), time.process_time()
@@ -136,17 +139,24 @@ def bench_build(folder: Path, postings: int, key_bits: int, seed: int) -> dict[s
     path.unlink()
     total = end - wall - spent["generation"]
     total_cpu = time.process_time() - cpu - spent["generation_cpu"]
-    return {
-        "build_postings": postings,
-        "build_postings_per_s": postings / total,
-        "build_postings_per_cpu_s": postings / total_cpu,
-        "build_keys_rows_per_s": postings / spent["keys"],
-        "build_pack_s": ready - wall - spent["generation"] - spent["keys"],
-        "build_sort_write_sha256_s": built - ready,
-        "build_fsync_s": end - built,
-        "build_bytes_per_posting": out.bytes / postings,
-        "build_entropy_bits": stats.entropy_bits,
+    figures = {
+        "postings": postings,
+        "postings_per_s": postings / total,
+        "postings_per_cpu_s": postings / total_cpu,
+        "keys_rows_per_s": postings / spent["keys"],
+        "pack_s": ready - wall - spent["generation"] - spent["keys"],
+        "sort_write_sha256_s": built - ready,
+        "fsync_s": end - built,
+        "bytes_per_posting": out.bytes / postings,
+        "entropy_bits": stats.entropy_bits,
     }
+    return {f"build_{name}_{figure}": value for figure, value in figures.items()}
+
+
+def sign_hash(key_bits: int, seed: int) -> SignQuantizer:
+    """Bits above zero or not, of which random ones make a key."""
+    positions = np.random.default_rng(seed).permutation(SIGN_BITS)[None, :key_bits]
+    return SignQuantizer(np.zeros(SIGN_BITS), np.ones(SIGN_BITS), positions)
 
 
 def bench_open(folder: Path, key_bits: int, n_tables: int, shards: int) -> dict[str, float]:
@@ -249,6 +259,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--postings", type=int, default=50_000_000, help="postings a table")
     parser.add_argument("--tables", type=int, default=20)
     parser.add_argument("--key-bits", type=int, default=22)
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="whose keys are made as well")
     parser.add_argument("--build-postings", type=int, default=BLOCK_POSTINGS)
     parser.add_argument("--open-shards", type=int, default=3000)
     parser.add_argument("--skew", type=float, default=0.0, help="0: uniform keys; 1: heavy buckets")
@@ -265,7 +276,11 @@ def main(argv: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="bench-tables-", dir=options.work_dir) as work:
         folder = Path(work)
         bits, tables, seed = options.key_bits, options.tables, options.seed
-        result: dict[str, object] = dict(bench_build(folder, options.build_postings, bits, seed))
+        result: dict[str, object] = {}
+        own = open_quantizer(load_model(options.model))
+        for name, quantizer in (("signs", sign_hash(bits, seed)), (options.model, own)):
+            key_bits = min(bits, quantizer.key_bits_max)
+            result |= bench_build(folder, options.build_postings, key_bits, seed, name, quantizer)
         result |= bench_open(folder / "open", bits, tables, options.open_shards)
         result |= bench_lookup(
             folder / "lookup", options.postings, bits, tables, seed, options.skew

@@ -11,9 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from model_fixture import scalar_model
 
 from hashing.audio import decode, decode_blocks, encode
-from hashing.decoder import Decoder
+from hashing.decoder import Decoder, pack_codes, unpack_codes
+from hashing.encoders import Hasher, TrackCodes
 from hashing.errors import AudioError
 from hashing.synthesis import render_track
 
@@ -236,3 +240,91 @@ class TestLifeTime:
             with Decoder() as decoder:
                 next(decoder.blocks(song, 8000))
         assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.fixture(scope="module")
+def scalar(tmp_path_factory: pytest.TempPathFactory) -> Hasher:
+    return Hasher(scalar_model(tmp_path_factory.mktemp("models") / "scalar"))
+
+
+class TestHashing:
+    def test_codes_and_embeddings_are_those_of_this_process(
+        self, song: str, scalar: Hasher
+    ) -> None:
+        blocks = [decode(song, 8000)]
+        with Decoder() as decoder:
+            decoder.prepare(scalar)
+            pid = decoder.pid
+            for embeddings in (False, True, False):
+                expected = scalar.hash_track(blocks, embeddings)
+                found = decoder.hash_track(song, scalar, embeddings=embeddings)
+                np.testing.assert_array_equal(found.codes, expected.codes)
+                np.testing.assert_array_equal(found.snippet, expected.snippet)
+                assert found.duration_s == expected.duration_s
+                assert (found.embeddings is None) == (not embeddings)
+                if found.embeddings is not None and expected.embeddings is not None:
+                    assert found.embeddings.dtype == np.float16
+                    np.testing.assert_array_equal(found.embeddings, expected.embeddings)
+            assert decoder.pid == pid
+
+    def test_what_cannot_be_hashed_leaves_the_child_for_the_next(
+        self, song: str, scalar: Hasher, tmp_path: Path
+    ) -> None:
+        silent = str(tmp_path / "silent.wav")
+        encode(np.zeros(16_000, np.float32), 8000, silent, codec="wav")
+        with Decoder() as decoder:
+            for path, kind in ((silent, "silent"), (str(tmp_path / "none.mp3"), "missing")):
+                with pytest.raises(AudioError) as caught:
+                    decoder.hash_track(path, scalar, embeddings=True)
+                assert caught.value.kind == kind
+            pid = decoder.pid
+            assert len(decoder.hash_track(song, scalar).codes) == 39
+            assert decoder.pid == pid
+
+    @pytest.mark.parametrize(
+        "body", ["b''", "bytes(7)", "bytes(16)", "struct.pack('<dII', 1.0, 1, 0) + bytes(35)"]
+    )
+    def test_codes_that_are_cut_short_are_nonsense(self, scalar: Hasher, body: str) -> None:
+        with child(f"request(); frame(b'C', {body}); time.sleep(60)") as decoder:
+            with pytest.raises(AudioError, match=r"song\.mp3") as caught:
+                decoder.hash_track("song.mp3", scalar)
+            assert caught.value.kind == "crashed"
+
+
+class TestFrames:
+    @given(
+        n=st.integers(1, 5),
+        width=st.integers(1, 9),
+        dimensions=st.one_of(st.none(), st.integers(1, 6)),
+        seed=st.integers(0, 1000),
+    )
+    def test_a_track_in_a_frame(
+        self, n: int, width: int, dimensions: int | None, seed: int
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        kept = None if dimensions is None else rng.standard_normal((n, dimensions))
+        track = TrackCodes(
+            rng.integers(256, size=(n, width)).astype(np.uint8),
+            np.sort(rng.permutation(3 * n)[:n]).astype(np.int32),
+            float(rng.uniform(1, 1000)),
+            None if kept is None else kept.astype(np.float16),
+        )
+        body = bytearray(b"".join(bytes(part) for part in pack_codes(track)))
+        found = unpack_codes(body, width)
+        np.testing.assert_array_equal(found.codes, track.codes)
+        np.testing.assert_array_equal(found.snippet, track.snippet)
+        assert found.duration_s == track.duration_s
+        if track.embeddings is None:
+            assert found.embeddings is None
+        else:
+            np.testing.assert_array_equal(found.embeddings, track.embeddings)
+        for other in (width + 1, width - 1):
+            with pytest.raises(ValueError, match="do not hold"):
+                unpack_codes(body, other)
+        with pytest.raises(ValueError, match="do not hold"):
+            unpack_codes(body[:-1], width)
+
+    def test_no_codes_are_no_track(self) -> None:
+        nothing = TrackCodes(np.empty((0, 4), np.uint8), np.empty(0, np.int32), 1.0)
+        with pytest.raises(ValueError, match="do not hold 0 codes"):
+            unpack_codes(bytearray(b"".join(bytes(part) for part in pack_codes(nothing))), 4)

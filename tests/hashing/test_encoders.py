@@ -8,14 +8,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from model_fixture import scalar_model
 
 from hashing import codes, encoders
 from hashing.conditions import add_noise, coloured_noise
 from hashing.confidence import Confidence
 from hashing.encoders import Hasher
 from hashing.errors import AudioError, ModelError
-from hashing.features import FeatureConfig, snippets, spectrogram, standardise
+from hashing.features import (
+    LONG_QUERY_S,
+    FeatureConfig,
+    query_snippets,
+    snippets,
+    spectrogram,
+    standardise,
+)
 from hashing.models import list_models, load_model, save_model
+from hashing.quantizers import SignQuantizer
+from hashing.ranking import compare_bytes
 from hashing.synthesis import render_track
 from hashing.training.export import ensemble_graph
 from hashing.training.networks import NETWORKS_PER_CHUNK, Ensemble
@@ -26,6 +36,22 @@ RATE = 8000
 @pytest.fixture(scope="module")
 def hasher(model_folder: Path) -> Hasher:
     return Hasher.load(str(model_folder))
+
+
+@pytest.fixture(scope="module")
+def scalar(tmp_path_factory: pytest.TempPathFactory) -> Hasher:
+    """A hasher that stands on an encoder."""
+    return Hasher(scalar_model(tmp_path_factory.mktemp("models") / "scalar"))
+
+
+def signs(hasher: Hasher) -> SignQuantizer:
+    assert isinstance(hasher.quantizer, SignQuantizer)
+    return hasher.quantizer
+
+
+def margins(hasher: Hasher, cut: np.ndarray) -> np.ndarray:
+    """How far the responses to snippets are above their thresholds."""
+    return signs(hasher).margins(hasher.respond(cut).responses)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +96,7 @@ def test_onnx_gives_what_torch_gives(sizes: list[int], tmp_path: Path, music: np
         logits = network(inputs.expand(len(sizes), *inputs.shape)).permute(1, 0, 2)
     expected = (logits.reshape(len(parts), bits).numpy() - thresholds) / spreads
     assert np.abs(expected).std() > 0.1  # there is something to compare
-    np.testing.assert_allclose(hasher.margins(parts), expected, atol=1e-4)
+    np.testing.assert_allclose(margins(hasher, parts), expected, atol=1e-4)
     bits_found = codes.unpack(hasher.encode(parts), bits)
     clear = np.abs(expected) > 1e-4
     assert clear.mean() > 0.99
@@ -79,9 +105,9 @@ def test_onnx_gives_what_torch_gives(sizes: list[int], tmp_path: Path, music: np
 
 def test_a_code_is_the_sign_of_the_margins(hasher: Hasher, music: np.ndarray) -> None:
     parts = cut(music, hasher)
-    margins = hasher.margins(parts)
-    assert margins.shape == (len(parts), 464)
-    np.testing.assert_array_equal(hasher.encode(parts), codes.pack(margins > 0))
+    found = margins(hasher, parts)
+    assert found.shape == (len(parts), 464)
+    np.testing.assert_array_equal(hasher.encode(parts), codes.pack(found > 0))
 
 
 def test_margins_count_in_spreads(model_folder: Path, tmp_path: Path, music: np.ndarray) -> None:
@@ -91,27 +117,55 @@ def test_margins_count_in_spreads(model_folder: Path, tmp_path: Path, music: np.
     arrays = {**model.arrays, "thresholds": shift, "spreads": np.full(464, 4.0, np.float32)}
     save_model(tmp_path / "m", model.config, {"model": model.graph("model")}, arrays, "#")
     parts = cut(music, plain)
-    expected = (plain.margins(parts) - shift) / 4
-    np.testing.assert_allclose(Hasher.load(str(tmp_path / "m")).margins(parts), expected, atol=1e-5)
+    expected = (margins(plain, parts) - shift) / 4
+    changed = Hasher.load(str(tmp_path / "m"))
+    np.testing.assert_allclose(margins(changed, parts), expected, atol=1e-5)
+
+
+def test_responses_are_of_standardised_snippets(scalar: Hasher, music: np.ndarray) -> None:
+    parts = cut(music, scalar)
+    answer = scalar.respond(parts)
+    expected = scalar.front(standardise(parts, scalar.features))
+    np.testing.assert_allclose(answer.responses, expected.responses, atol=1e-5)
+    # Louder music and another contrast have the same answer.
+    np.testing.assert_allclose(scalar.respond(parts + 6).responses, answer.responses, atol=1e-3)
 
 
 def test_the_size_of_a_batch_does_not_matter(
     hasher: Hasher, music: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts = cut(music, hasher)
-    margins = hasher.margins(parts)
+    whole = margins(hasher, parts)
     for size in (1, 7, len(parts) - 1, len(parts)):
         monkeypatch.setattr(encoders, "BATCH", size)
-        np.testing.assert_allclose(hasher.margins(parts), margins, atol=1e-4)
+        np.testing.assert_allclose(margins(hasher, parts), whole, atol=1e-4)
         found = codes.unpack(hasher.encode(parts), 464)
-        clear = np.abs(margins) > 1e-4
-        np.testing.assert_array_equal(found[clear], (margins > 0)[clear])
+        clear = np.abs(whole) > 1e-4
+        np.testing.assert_array_equal(found[clear], (whole > 0)[clear])
 
 
-def test_no_snippets_have_no_codes(hasher: Hasher) -> None:
+def test_embeddings_and_norms_of_batches_are_joined(
+    scalar: Hasher, music: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = cut(music, scalar)
+    whole = scalar.respond(parts)
+    assert whole.embeddings is not None
+    assert whole.norms is not None
+    assert whole.embeddings.shape == (len(parts), 64)
+    assert whole.norms.shape == (len(parts),)
+    monkeypatch.setattr(encoders, "BATCH", 7)
+    batches = scalar.respond(parts)
+    assert batches.embeddings is not None
+    assert batches.norms is not None
+    np.testing.assert_allclose(batches.embeddings, whole.embeddings, atol=1e-5)
+    np.testing.assert_allclose(batches.norms, whole.norms, rtol=1e-4)
+
+
+def test_no_snippets_have_no_codes(hasher: Hasher, scalar: Hasher) -> None:
     nothing = np.empty((0, 64, 28), np.float32)
     assert hasher.encode(nothing).shape == (0, 58)
-    assert hasher.margins(nothing).shape == (0, 464)
+    assert margins(hasher, nothing).shape == (0, 464)
+    assert scalar.encode(nothing).shape == (0, 32)
 
 
 @pytest.mark.parametrize("step", [100, 8000, 65_536])
@@ -164,7 +218,8 @@ def test_less_than_a_snippet_is_too_short(hasher: Hasher, samples: int) -> None:
 def test_one_snippet_is_enough(hasher: Hasher) -> None:
     music = render_track(2, 1.0, RATE)
     assert hasher.hash_track([music[:7774]]).snippet.tolist() == [0]
-    assert hasher.hash_query([music[:7774]]).start_frame.tolist() == [0]
+    # The query's own, and those that reach a quarter of a second beyond it to either side.
+    assert hasher.hash_query([music[:7774]]).start_frame.tolist() == [-8, -4, 0, 4, 8]
 
 
 @pytest.mark.parametrize("level", [0.0, 1e-4])
@@ -182,22 +237,70 @@ def test_too_short_comes_before_silent(hasher: Hasher) -> None:
 
 
 def test_a_query_is_denser_than_a_track(hasher: Hasher, music: np.ndarray) -> None:
-    query = hasher.hash_query([music[: 4 * RATE]])
-    track = hasher.hash_track([music[: 4 * RATE]])
-    assert query.start_frame[:5].tolist() == [0, 4, 8, 12, 16]
+    excerpt = music[: int(0.9 * LONG_QUERY_S * RATE)]
+    query = hasher.hash_query([excerpt])
+    track = hasher.hash_track([excerpt])
+    assert query.start_frame[:5].tolist() == [-8, -4, 0, 4, 8]
+    assert query.start_frame.dtype == np.int32
     assert query.duration_s == track.duration_s
-    shared = query.start_frame % 16 == 0
-    np.testing.assert_array_equal(codes.pack(query.margins[shared] > 0), track.codes)
+    # Snippets of the same moment that lie wholly in the query have the same codes.
+    shared = (query.start_frame >= 0) & (query.start_frame % 16 == 0)
+    shared &= query.start_frame <= 16 * track.snippet[-1]
+    np.testing.assert_array_equal(
+        codes.pack(signs(hasher).margins(query.responses[shared]) > 0), track.codes
+    )
 
 
-def test_table_bits_are_cut_from_the_front(hasher: Hasher) -> None:
-    longest = hasher.table_bits(hasher.key_bits_max)
-    assert longest.shape == (hasher.n_tables, hasher.key_bits_max) == (20, 24)
-    for key_bits in (1, 12, 23):
-        np.testing.assert_array_equal(hasher.table_bits(key_bits), longest[:, :key_bits])
+def test_a_long_query_is_less_dense(hasher: Hasher, music: np.ndarray) -> None:
+    query = hasher.hash_query([music[: int(1.5 * LONG_QUERY_S * RATE)]])
+    assert query.start_frame[:4].tolist() == [-8, 0, 8, 16]
+
+
+def test_what_a_query_tells_beside_its_responses(scalar: Hasher, music: np.ndarray) -> None:
+    excerpt = music[: 2 * RATE]
+    query = scalar.hash_query([excerpt])
+    parts, starts = query_snippets(spectrogram([excerpt], scalar.features), scalar.features)
+    np.testing.assert_array_equal(query.start_frame, starts)
+    answer = scalar.respond(parts)
+    assert query.embeddings is not None
+    assert query.norms is not None
+    assert query.contrast is not None
+    np.testing.assert_allclose(query.responses, answer.responses, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(query.embeddings, axis=1), 1.0, atol=1e-4)
+    np.testing.assert_allclose(query.contrast, [part.std() for part in parts], rtol=1e-3)
+    # Noise leaves less contrast.
+    heard = scalar.hash_query([noisy(excerpt, 0.0, 1)])
+    assert heard.contrast is not None
+    assert heard.contrast.mean() < 0.8 * query.contrast.mean()
+
+
+def test_a_hasher_without_an_encoder_has_no_embeddings(hasher: Hasher, music: np.ndarray) -> None:
+    query = hasher.hash_query([music[:RATE]])
+    assert query.embeddings is None
+    assert query.norms is None
+    assert query.contrast is not None
+    with pytest.raises(ModelError, match="has no embeddings: name one that has"):
+        hasher.hash_track([music], embeddings=True)
+
+
+def test_embeddings_of_a_track_are_kept_where_asked_for(scalar: Hasher, music: np.ndarray) -> None:
+    plain, kept = (scalar.hash_track([music], embeddings=wanted) for wanted in (False, True))
+    assert plain.embeddings is None
+    assert kept.embeddings is not None
+    assert kept.embeddings.dtype == np.float16
+    assert kept.embeddings.shape == (39, 64)
+    np.testing.assert_array_equal(kept.codes, plain.codes)
+    np.testing.assert_array_equal(kept.snippet, plain.snippet)
+    expected = scalar.respond(cut(music, scalar)).embeddings
+    assert expected is not None
+    np.testing.assert_allclose(kept.embeddings, expected, atol=1e-3)
+
+
+def test_the_length_of_a_key_is_checked(hasher: Hasher) -> None:
+    assert [hasher.check_key_bits(key_bits) for key_bits in (1, 12, 24)] == [1, 12, 24]
     for key_bits in (0, -1, 25):
         with pytest.raises(ModelError, match=f"keys of 1 to 24 bits, not {key_bits}"):
-            hasher.table_bits(key_bits)
+            hasher.check_key_bits(key_bits)
 
 
 def noisy(samples: np.ndarray, snr_db: float, seed: int) -> np.ndarray:
@@ -212,42 +315,65 @@ def shipped(request: pytest.FixtureRequest) -> Hasher:
 
 def test_shipped_models_hash_music(shipped: Hasher, music: np.ndarray) -> None:
     track = shipped.hash_track([music])
-    assert track.codes.shape == (39, shipped.code_bytes)
+    assert track.codes.shape == (39, shipped.quantizer.code_bytes)
     assert len({bytes(code) for code in track.codes}) == 39
     again = Hasher.load(str(shipped.model.path)).hash_track([music])
     np.testing.assert_array_equal(track.codes, again.codes)
     assert len(shipped.digest) == 64
+    assert shipped.encode(np.empty((0, 64, 28), np.float32)).shape[0] == 0
 
 
 def test_shipped_models_know_music_again_in_noise(shipped: Hasher) -> None:
     songs = [render_track(seed, 5.0, RATE) for seed in range(40, 52)]
-    clean = [shipped.hash_track([song]).codes[4] for song in songs]
-    heard = [
-        shipped.hash_track([noisy(song, 10.0, seed)]).codes[4] for seed, song in enumerate(songs)
-    ]
-    distances = codes.hamming(np.stack(clean)[:, None], np.stack(heard)[None]) / shipped.bits
-    same, unlike = np.diag(distances), distances[~np.eye(12, dtype=bool)]
-    assert same.mean() < 0.3
-    assert same.mean() < unlike.mean() - 0.15
-    assert (distances.argmin(axis=0) == np.arange(12)).mean() >= 10 / 12
+    clean = np.stack([shipped.hash_track([song]).codes[4] for song in songs])
+    nearest, same, unlike = [], [], []
+    for seed, song in enumerate(songs):
+        query = shipped.hash_query([noisy(song, 10.0, seed)])
+        (row,) = np.flatnonzero(query.start_frame == 4 * shipped.features.snippet_hop)
+        compare = compare_bytes(shipped.quantizer.byte_scores(query.responses))
+        similarity = compare(np.full(12, row), clean)
+        nearest.append(similarity.argmax() == seed)
+        same.append(similarity[seed])
+        unlike += np.delete(similarity, seed).tolist()
+    assert np.mean(nearest) >= 10 / 12
+    assert 0.4 < np.mean(same) <= 1.0
+    # Codes that have nothing to do with the query are near nothing.
+    assert abs(np.mean(unlike)) < 0.2
+    assert np.mean(same) > np.mean(unlike) + 0.3
 
 
-def test_bits_of_shipped_models_are_set_about_half_of_the_time(shipped: Hasher) -> None:
+def test_keys_of_shipped_models_are_spread(shipped: Hasher) -> None:
+    # The synthetic music is not what a model was fitted to, but no key may hold it all.
     found = [shipped.hash_track([render_track(seed, 5.0, RATE)]).codes for seed in range(60, 90)]
-    bits = codes.unpack(np.concatenate(found), shipped.bits)
-    assert 0.4 < bits.mean() < 0.6
-    # The synthetic music is not what the medians were taken over, but no bit may be stuck.
-    assert np.quantile(bits.mean(axis=0), 0.05) > 0.02
-    assert np.quantile(bits.mean(axis=0), 0.95) < 0.98
+    packed, quantizer = np.concatenate(found), shipped.quantizer
+    assert 20 <= quantizer.key_bits_max <= 32
+    tables = [quantizer.postings(packed, table, 12)[1] for table in range(quantizer.n_tables)]
+    for keys in tables:
+        assert keys.max() < 1 << 12
+        _, counts = np.unique(keys, return_counts=True)
+        assert counts.max() < 0.2 * len(packed)
+    # Tables are made of different bits.
+    same = [np.mean(one == other) for i, one in enumerate(tables) for other in tables[:i]]
+    assert max(same, default=0.0) < 0.1
 
 
-def test_tables_of_shipped_models(shipped: Hasher) -> None:
-    tables = shipped.table_bits(shipped.key_bits_max)
-    assert tables.shape[0] == 20
+def test_no_bit_is_twice_in_a_key_of_shipped_models(shipped: Hasher) -> None:
+    tables = shipped.model.arrays["tables"]
+    assert tables.shape == (shipped.quantizer.n_tables, shipped.quantizer.key_bits_max)
     assert all(len(set(table)) == len(table) for table in tables.tolist())
-    disjoint = shipped.bits // shipped.n_tables
-    assert len(set(tables[:, :disjoint].ravel().tolist())) == shipped.n_tables * disjoint
-    assert 20 <= shipped.key_bits_max <= 32
+
+
+def test_queries_meet_the_music_in_the_tables_of_shipped_models(shipped: Hasher) -> None:
+    quantizer, met = shipped.quantizer, []
+    for seed in range(20, 30):
+        song = render_track(seed, 3.0, RATE)
+        track, query = shipped.hash_track([song]), shipped.hash_query([noisy(song, 15.0, seed)])
+        (row,) = np.flatnonzero(query.start_frame == 2 * shipped.features.snippet_hop)
+        probes = quantizer.probe_keys(query.responses[row][None], 12, 8)[0]
+        for table in range(quantizer.n_tables):
+            key = quantizer.postings(track.codes[2:3], table, 12)[1]
+            met.append(np.isin(key, probes[:, table]).any())
+    assert np.mean(met) > 0.3
 
 
 def test_shipped_models_are_calibrated(shipped: Hasher) -> None:

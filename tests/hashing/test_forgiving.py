@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score
 
-from hashing import codes
-from hashing.forgiving import group_bits, mutual_information, probe_keys
+from hashing.forgiving import group_bits, mutual_information
 
 
 def correlated(seed: int, n: int, k: int) -> np.ndarray:
@@ -133,52 +132,3 @@ def test_more_than_there_is_cannot_be_dealt_out() -> None:
     for n_tables, key_bits in ((5, 1), (1, 5)):
         with pytest.raises(ValueError, match="need more than 4 bits"):
             group_bits(bits, n_tables, key_bits)
-
-
-@given(
-    seed=st.integers(0, 10**6),
-    key_bits=st.integers(1, 9),
-    probes=st.integers(1, 50),
-    rows=st.integers(1, 3),
-)
-def test_probes_are_the_likeliest_keys_with_one_bit_or_two_flipped(
-    seed: int, key_bits: int, probes: int, rows: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    margins = rng.standard_normal((rows, 12)).astype(np.float32)
-    positions = np.stack([rng.permutation(12)[:key_bits] for _ in range(2)]).astype(np.int16)
-    found = probe_keys(margins, positions, probes)
-    flips = [chosen for size in (1, 2) for chosen in itertools.combinations(range(key_bits), size)]
-    assert found.shape == (rows, min(probes, 1 + len(flips)), 2)
-    assert found.dtype == np.uint32
-    for row, table in itertools.product(range(rows), range(2)):
-        doubt = margins[row, positions[table]].astype(np.float64) ** 2
-        bits = margins[row, positions[table]] > 0
-        keys = {0.0: bits}
-        for chosen in flips:
-            flipped = bits.copy()
-            flipped[list(chosen)] ^= True
-            keys[float(sum(doubt[list(chosen)]))] = flipped
-        expected = [
-            int("".join("1" if bit else "0" for bit in keys[cost]), 2) for cost in sorted(keys)
-        ]
-        assert found[row, :, table].tolist() == expected[:probes]
-
-
-def test_the_first_probe_is_the_key_of_the_index() -> None:
-    rng = np.random.default_rng(3)
-    margins = rng.standard_normal((50, 464)).astype(np.float32)
-    margins[:, 7] = 0.0  # at the threshold a bit is 0
-    positions = np.stack([rng.permutation(464)[:32] for _ in range(20)]).astype(np.int16)
-    own = codes.keys(codes.pack(margins > 0), positions)
-    for probes in (0, 1, 2, 8, 100):
-        found = probe_keys(margins, positions, probes)
-        assert found.shape == (50, max(1, probes), 20)
-        np.testing.assert_array_equal(found[:, 0], own)
-        distinct = [len(set(column)) for row in found.tolist() for column in zip(*row, strict=True)]
-        assert set(distinct) == {max(1, probes)}
-
-
-def test_no_snippets_have_no_keys() -> None:
-    positions = np.arange(12, dtype=np.int16)[None]
-    assert probe_keys(np.empty((0, 12), np.float32), positions, 4).shape == (0, 4, 1)

@@ -206,15 +206,16 @@ def test_an_array_that_is_missing_is_named(folder: Path, name: str) -> None:
     model = load_model(str(folder))
     arrays = {key: value for key, value in model.arrays.items() if key != name}
     save_model(folder, model.config, {"model": model.graph("model")}, arrays, "#")
-    assert f"model {folder} lacks '{name}'" in message(folder)
+    assert f"model {folder} lacks the array '{name}': copy it anew" in message(folder)
 
 
-@pytest.mark.parametrize("name", ["thresholds", "spreads"])
-def test_an_array_of_another_length(folder: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "bits"), [("thresholds", 463), ("spreads", 464)])
+def test_an_array_of_another_length(folder: Path, name: str, bits: int) -> None:
     model = load_model(str(folder))
     arrays = {**model.arrays, name: model.arrays[name][:-1]}
     save_model(folder, model.config, {"model": model.graph("model")}, arrays, "#")
-    assert f"model {folder}: arrays do not fit 464 bits" in message(folder)
+    said = message(folder)
+    assert f"model {folder} thresholds and spreads do not fit {bits} bits: copy it anew" in said
 
 
 @pytest.mark.parametrize("bit", [-1, 464])
@@ -222,18 +223,19 @@ def test_a_table_of_bits_that_do_not_exist(folder: Path, bit: int) -> None:
     model = load_model(str(folder))
     model.arrays["tables"][2, 3] = bit
     save_model(folder, model.config, {"model": model.graph("model")}, model.arrays, "#")
-    assert f"model {folder}: tables name bits outside 0 to 463" in message(folder)
+    assert f"model {folder} tables name bits outside 0 to 463: copy it anew" in message(folder)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"bits": 8}, "do not fit 8 bits"),
-        ({"bits": "many"}, "many"),
-        ({"bits": None}, "lacks"),
+        ({"bits": 8}, "has 464 thresholds for 8 bits"),
+        ({"bits": "many"}, "has 464 thresholds for many bits"),
+        ({"bits": None}, "has 464 thresholds for None bits"),
+        ({"kind": "oracle"}, "is of kind 'oracle', which this hashbeam does not know"),
         ({"features": None}, "lacks"),
         ({"features": {"bands": 3}}, "unknown feature settings"),
-        ({"features": {"n_bands": 32}}, "does not turn snippets of 896 values into 464"),
+        ({"features": {"n_bands": 32}}, "does not turn snippets of 896 values into responses"),
     ],
 )
 def test_settings_that_do_not_fit(folder: Path, changes: dict[str, object], words: str) -> None:
@@ -300,13 +302,20 @@ def test_external_data_is_refused_wherever_it_lies(
 
 def test_a_graph_of_another_hasher_is_refused(folder: Path) -> None:
     identity = helper.make_node("Identity", ["snippets"], ["responses"])
-    said = f"model {folder}: model.onnx does not turn snippets of 1792 values into 464 responses"
+    ends = f"model {folder}: model.onnx does not turn snippets of 1792 values into responses"
+    width = f"model {folder}: model.onnx gives responses that its arrays do not fit"
     other = helper.make_node("Identity", ["x"], ["responses"])
-    for graph in (
-        graph_of([identity], outputs=INPUTS),  # as many responses as values
-        graph_of([identity], inputs=BITS, outputs=BITS),
-        graph_of([other], name="x", outputs=INPUTS),
-        graph_of([identity], outputs=INPUTS, kind=TensorProto.DOUBLE),
+    for graph, said in (
+        (graph_of([identity], outputs=INPUTS), width),  # as many responses as values
+        (graph_of([identity], inputs=BITS, outputs=BITS), ends),
+        (graph_of([other], name="x", outputs=INPUTS), ends),
+        (graph_of([identity], outputs=INPUTS, kind=TensorProto.DOUBLE), ends),
     ):
         (folder / "model.onnx").write_bytes(graph)
         assert said in message(folder)
+
+
+def test_graphs_are_listed_by_name(folder: Path) -> None:
+    assert load_model(str(folder)).graphs == ["model"]
+    add_graph(folder)
+    assert load_model(str(folder)).graphs == ["model", "second"]

@@ -44,7 +44,7 @@ def build(
 ) -> tuple[bytes, ShardStats]:
     """A shard of snippets 0, 1, 2… with these keys."""
     key_hi = 2**key_bits if key_hi is None else key_hi
-    packed = pack_postings([(np.asarray(keys, np.uint32), 0)], key_lo, key_hi)
+    packed = pack_postings([(None, np.asarray(keys, np.uint32), 0)], key_lo, key_hi)
     out = io.BytesIO()
     stats = build_shard(
         packed,
@@ -218,7 +218,7 @@ def test_range_of_keys_and_its_ends() -> None:
 
 
 def test_keys_outside_the_range_are_refused() -> None:
-    packed = pack_postings([(np.array([7], np.uint32), 0)], 0, 8)
+    packed = pack_postings([(None, np.array([7], np.uint32), 0)], 0, 8)
     with pytest.raises(ValueError, match="reach outside"):
         build_shard(packed, io.BytesIO(), table=0, segment=0, key_bits=3, key_lo=0, key_hi=7)
 
@@ -228,9 +228,33 @@ def test_keys_outside_the_range_are_refused() -> None:
 def test_packing_in_chunks_equals_packing_at_once(sizes: list[int], expected: int) -> None:
     keys = np.random.default_rng(sum(sizes)).integers(0, 1000, sum(sizes), dtype=np.uint32)
     firsts = np.cumsum([0, *sizes]).tolist()
-    chunks = [(keys[a : a + n], a) for a, n in zip(firsts, sizes, strict=False)]
+    chunks = [(None, keys[a : a + n], a) for a, n in zip(firsts, sizes, strict=False)]
     want = [int(k) << 32 | gid for gid, k in enumerate(keys) if 200 <= k < 700]
     assert pack_postings(chunks, 200, 700, expected).tolist() == want
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 9)), max_size=30), max_size=4),
+    st.integers(0, 100),
+)
+def test_rows_that_stand_in_several_buckets_or_in_none(
+    chunks: list[list[tuple[int, int]]], expected: int
+) -> None:
+    # Rows rise within a chunk, as a quantizer gives them; gids of a chunk count from its first.
+    packed, want = [], []
+    for number, pairs in enumerate(chunks):
+        rows, keys = np.array(sorted(pairs), np.int64).reshape(-1, 2).T
+        packed.append((rows, keys.astype(np.uint32), 1000 * number))
+        want += [key << 32 | 1000 * number + row for row, key in sorted(pairs) if 2 <= key < 8]
+    assert pack_postings(packed, 2, 8, expected).tolist() == want
+
+
+def test_many_rows_are_packed_step_by_step() -> None:
+    rows = np.repeat(np.arange(50_000), 2)
+    keys = np.tile(np.array([1, 5], np.uint32), 50_000)
+    found = pack_postings([(rows, keys, 7)], 0, 8)
+    np.testing.assert_array_equal(found & np.uint64(0xFFFFFFFF), rows.astype(np.uint64) + 7)
+    np.testing.assert_array_equal(found >> np.uint64(32), keys)
 
 
 # --- arithmetic beyond 32 bits, without the bytes
@@ -238,10 +262,17 @@ def test_packing_in_chunks_equals_packing_at_once(sizes: list[int], expected: in
 
 def test_gids_reach_the_last_one_of_a_segment_and_no_further() -> None:
     two = np.array([1, 2**32 - 1], np.uint32)
-    packed = pack_postings([(two, MAX_GIDS - 2)], 0, 2**32)
+    packed = pack_postings([(None, two, MAX_GIDS - 2)], 0, 2**32)
     assert packed.tolist() == [1 << 32 | MAX_GIDS - 2, (2**32 - 1) << 32 | MAX_GIDS - 1]
     with pytest.raises(HashbeamError, match="more segments"):
-        pack_postings([(two, MAX_GIDS - 1)], 0, 2**32)
+        pack_postings([(None, two, MAX_GIDS - 1)], 0, 2**32)
+    # What counts is the highest row, not how many keys there are.
+    rows = np.array([0, 0, 1])
+    keys = np.array([1, 2, 3], np.uint32)
+    packed = pack_postings([(rows, keys, MAX_GIDS - 2)], 0, 2**32)
+    assert [int(one) & 0xFFFFFFFF for one in packed] == [MAX_GIDS - 2, MAX_GIDS - 2, MAX_GIDS - 1]
+    with pytest.raises(HashbeamError, match="more segments"):
+        pack_postings([(rows, keys, MAX_GIDS - 1)], 0, 2**32)
 
 
 def test_headers_of_shards_of_four_billion_postings() -> None:

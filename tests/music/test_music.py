@@ -177,6 +177,8 @@ def test_the_index_is_whole_and_says_what_it_holds(summary: dict[str, Any], work
     assert facts["tracks"] == summary["tracks"]
     assert facts["snippets"] == summary["snippets"]
     assert facts["kinds"]["tables"]["rows"] == facts["n_tables"] * facts["snippets"]
+    # Silent snippets have a number and a row, but no code.
+    assert facts["kinds"]["matrices"]["rows"] >= facts["kinds"]["codes"]["rows"]
     # A snippet every half second, but for silence and the last second of a track.
     assert 0.8 <= summary["snippets"] / (2 * summary["audio_s"]) <= 1.0
 

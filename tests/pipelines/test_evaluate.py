@@ -17,7 +17,7 @@ from model_fixture import random_model
 from published_index import Published, wav
 from tiny_catalog import RATE, write_rows
 
-from hashing.models import load_model
+from hashing.models import DEFAULT_MODEL, load_model
 from hashing.synthesis import render_track
 from pipelines.accuracy import Result, summarise
 from pipelines.cli import main
@@ -69,7 +69,7 @@ def evaluated(catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 def test_figures_have_a_row_for_each_condition_and_duration(evaluated: tuple[dict, Path]) -> None:
     figures, out = evaluated
     assert figures == json.loads((out / "figures.json").read_text())
-    assert figures["model"]["digest"] == load_model("forgiving").digest
+    assert figures["model"]["digest"] == load_model(DEFAULT_MODEL).digest
     assert (figures["format_version"], figures["catalog"]) == (1, "catalog.csv")
     assert (figures["seed"], figures["key_bits"]) == (1, 12)
     assert figures["tracks_indexed"] == TRACKS - LEFT_OUT

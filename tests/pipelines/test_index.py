@@ -9,12 +9,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from index_helpers import codes_of, paths, run_index
+from index_helpers import codes_of, numbers_of, paths, run_index
 from tiny_catalog import RATE, tiny_catalog, tune
 
 from hashing.codes import keys
 from hashing.encoders import Hasher
 from hashing.shards import Shard
+from pipelines.cli import main
+from pipelines.opened import open_index
 from pipelines.versions import open_manifest
 
 N_TRACKS = 10
@@ -62,16 +64,6 @@ def test_codes_are_those_of_the_hasher(music: Path, index: Path, model_folder: P
     assert start_ms[:3] == [0, 500, 1000]
 
 
-def numbers_of(ids: list[str], snippet: np.ndarray) -> np.ndarray:
-    """The number of each snippet in its segment, track by track: silent ones keep theirs."""
-    numbers, first = [], 0
-    for name in sorted(set(ids)):
-        within = [int(snippet[row]) for row, other in enumerate(ids) if other == name]
-        numbers += [first + number for number in within]
-        first += within[-1] + 1
-    return np.array(numbers)
-
-
 def test_every_posting_of_every_table_has_the_key_of_its_snippet(
     index: Path, model_folder: Path
 ) -> None:
@@ -80,7 +72,7 @@ def test_every_posting_of_every_table_has_the_key_of_its_snippet(
     numbers = numbers_of(ids, snippet)
     assert numbers[-1] + 1 == sum(manifest.segments[0].part_gids) > len(code)
     assert manifest.key_bits == 12  # the shortest: some sixty snippets need 6 bits
-    expected = keys(code, hasher.table_bits(12))
+    expected = keys(code, hasher.model.arrays["tables"][:, :12])
     shards = manifest.files.select(kind="tables")
     assert shards.column("table") == list(range(20))
     for entry in shards:
@@ -91,6 +83,18 @@ def test_every_posting_of_every_table_has_the_key_of_its_snippet(
             found = shard.postings[start : start + count]
             np.testing.assert_array_equal(found, numbers[expected[:, entry.table] == key])
         assert size.sum() == len(code) == shard.header.postings
+
+
+def test_every_code_stands_at_its_number_in_a_matrix(index: Path) -> None:
+    """As look-up reads them: across parts, with nothing where a track is silent."""
+    searcher, _, manifest = open_index(str(index))
+    ids, snippet, code = codes_of(index, manifest)
+    numbers = numbers_of(ids, snippet)
+    last = sum(manifest.segments[0].part_gids)
+    rows, present = searcher.codes.rows(0, np.arange(-2, last + 3))
+    assert np.flatnonzero(present).tolist() == (numbers + 2).tolist()
+    np.testing.assert_array_equal(rows[present], code)
+    assert not rows[~present].any()
 
 
 def test_tracks_tell_where_they_come_from(music: Path, index: Path) -> None:
@@ -125,5 +129,28 @@ def test_the_summary_counts_what_was_done(
     assert 0 < summary["startup_s"] < summary["wall_s"]
     assert summary["hash_cpu_s"] > 0
     assert 0 < summary["entropy_bits"] <= np.log2(summary["snippets"])
+    sizes = [path.stat().st_size for path in (out / "versions/000001/matrices").iterdir()]
+    assert (summary["compared"], summary["matrix_bytes"]) == ("codes", sum(sizes))
+    assert summary["embedding_bytes"] == 0
     assert not (out / "versions/000001/work").exists()
     assert not (out / "LOCK").exists()
+
+
+def test_an_index_may_be_written_into_an_object_store(
+    music: Path,
+    index: Path,
+    model_folder: Path,
+    memory_objects: dict[str, bytes],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The same files but for names, and nothing else is left there."""
+    names = ["--catalog", str(music / "catalog.csv"), "--model", str(model_folder)]
+    assert main(["index", *names, "--out", "mem://b/index", "--workers", "1"]) == 0
+    assert main(["verify", "mem://b/index"]) == 0
+    here, there = open_manifest(str(index)), open_manifest("mem://b/index")
+    for kind in ("codes", "matrices", "tables"):
+        one, other = (m.files.select(kind=kind).column("sha256") for m in (here, there))
+        assert one == other
+    expected = {"CURRENT", "versions/000001/manifest.json", "versions/000001/run.json"}
+    expected |= set(there.files.column("path"))
+    assert {name.removeprefix("mem://b/index/") for name in memory_objects} == expected

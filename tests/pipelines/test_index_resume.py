@@ -58,7 +58,12 @@ def test_an_output_that_is_in_use_is_refused_and_left_alone(
 
 @pytest.mark.parametrize(
     ("folder", "name", "parts_kept"),
-    [("work", "catalog", 0), ("codes", "part-00001", 1), ("tables", "s000-t07", 2)],
+    [
+        ("work", "catalog", 0),
+        ("codes", "part-00001", 1),
+        ("matrices", "part-00001", 1),
+        ("tables", "s000-t07", 2),
+    ],
 )
 def test_a_full_disk_stops_with_one_line_and_the_run_goes_on_later(
     music: Path,
@@ -77,11 +82,12 @@ def test_a_full_disk_stops_with_one_line_and_the_run_goes_on_later(
     assert f"cannot write {out}/versions/000001/{folder}/{name}" in line
     assert "No space left on device; free space and run the same command again" in line
     assert not (out / "CURRENT").exists()
-    kept = {path.name for path in (out / "versions/000001").glob("codes/*.parquet")}
+    # A part's matrix comes after its codes, so that it tells of finished parts.
+    kept = {path.name for path in (out / "versions/000001").glob("matrices/*.hbm")}
     assert len(kept) == parts_kept
     assert run_index(music / "catalog.csv", out, model_folder) == 0
     manifest = open_manifest(str(out))
-    assert kept <= {path.name for path in paths(out, manifest, "codes")}
+    assert kept <= {path.name for path in paths(out, manifest, "matrices")}
     assert_same_content(out, index)
 
 
@@ -132,9 +138,9 @@ def test_an_unfinished_run_of_another_format_is_refused(
     music: Path, model_folder: Path, unfinished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = unfinished / "versions/000001/work/plan.json"
-    plan.write_text(plan.read_text().replace('"format_version": 1', '"format_version": 9'))
+    plan.write_text(plan.read_text().replace('"format_version": 2', '"format_version": 9'))
     assert run_index(music / "catalog.csv", unfinished, model_folder) == 1
-    assert "format version 9, this hashbeam reads 1" in error_line(capsys)
+    assert "format version 9, this hashbeam reads 2" in error_line(capsys)
 
 
 def test_another_key_length_keeps_the_codes_and_builds_the_tables_anew(

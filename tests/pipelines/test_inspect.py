@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from index_helpers import error_line, paths, run_index
 from tiny_catalog import tiny_catalog
 
+from hashing.matrix import CodeMatrix, write_matrix
 from pipelines.cli import main
 from pipelines.versions import open_manifest
 
@@ -39,19 +44,25 @@ def test_info_tells_what_an_index_holds(index: Path, capsys: pytest.CaptureFixtu
     assert (facts["tracks"], facts["tracks_hashed"], facts["tracks_failed"]) == (9, 9, 0)
     assert facts["kinds"]["codes"]["rows"] == facts["snippets"]
     assert facts["kinds"]["tables"]["rows"] == 20 * facts["snippets"]
-    sizes = sum(path.stat().st_size for path in index.glob("versions/000001/codes/*"))
-    assert facts["kinds"]["codes"]["bytes"] == sizes
+    for kind in ("codes", "matrices"):
+        sizes = sum(path.stat().st_size for path in index.glob(f"versions/000001/{kind}/*"))
+        assert facts["kinds"][kind]["bytes"] == sizes
+    # Nothing is silent here: every number has a code.
+    assert facts["kinds"]["matrices"]["rows"] == facts["snippets"]
+    assert facts["compared"] == "codes"
     assert main(["info", str(index)]) == 0
     text = capsys.readouterr().out
     assert "9 of 9 tracks" in text
     assert "20 tables of 12 bits" in text
+    assert "queries are compared with codes" in text
+    assert "  matrices: 2 files, " in text
 
 
 def test_a_sound_index_is_whole(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(index), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["problems"] == []
-    assert found["files"] == 2 + 2 + 20
+    assert found["files"] == 2 + 2 + 2 + 20
     assert main(["verify", str(index)]) == 0
     assert "is whole" in capsys.readouterr().out
 
@@ -62,7 +73,7 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("kind", ["codes", "tracks", "tables"])
+@pytest.mark.parametrize("kind", ["codes", "tracks", "tables", "matrices"])
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
@@ -102,6 +113,68 @@ def edit_manifest(index: Path, **changes: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+def replace_file(index: Path, kind: str, number: int, data: bytes) -> Path:
+    """Another content of a file, of which the manifest tells size and checksum."""
+    manifest = open_manifest(str(index))
+    path = paths(index, manifest, kind)[number]
+    path.write_bytes(data)
+    files = manifest.files.to_json()
+    row = files["path"].index(str(path.relative_to(index)))
+    files["bytes"][row], files["sha256"][row] = len(data), hashlib.sha256(data).hexdigest()
+    edit_manifest(index, files=files)
+    return path
+
+
+def matrix_bytes(rows: np.ndarray, numbers: list[int], n: int) -> bytes:
+    file = io.BytesIO()
+    write_matrix(file, rows.astype(np.uint8), np.array(numbers), n)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda rows, n: matrix_bytes(rows[:, :57], list(range(n)), n), "has rows of 57 bytes, "),
+        (lambda rows, n: matrix_bytes(rows[1:], list(range(1, n)), n), " snippets, expected "),
+        (lambda rows, n: matrix_bytes(rows, list(range(n)), n + 1), " rows, expected "),
+        (lambda rows, n: matrix_bytes(rows, list(range(n)), n)[:-58], "is truncated: "),
+        (lambda rows, n: b"HBMATRIX" + bytes(500), "matrix format version 0"),
+        (lambda rows, n: b"PAR1" + bytes(500), "is not a code matrix"),
+        (lambda rows, n: b"", "is truncated: "),
+    ],
+)
+def test_a_matrix_that_does_not_fit_the_codes_is_found(
+    index: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[np.ndarray, int], bytes],
+    expected: str,
+) -> None:
+    """Though size and checksum are those that the manifest says."""
+    path = paths(index, open_manifest(str(index)), "matrices")[1]
+    whole = CodeMatrix(path.read_bytes(), "whole")
+    rows, present = whole.rows(np.arange(whole.n))
+    assert present.all()
+    path = replace_file(index, "matrices", 1, change(rows, whole.n))
+    assert main(["verify", str(index), "--json"]) == 1
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert len(problems) == 1
+    assert str(path) in problems[0]
+    assert expected in problems[0]
+
+
+def test_a_part_without_a_matrix_is_found(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = open_manifest(str(index))
+    files = manifest.files.to_json()
+    row = files["kind"].index("matrices")
+    rows = files["rows"][row]
+    edit_manifest(index, files={name: c[:row] + c[row + 1 :] for name, c in files.items()})
+    assert main(["verify", str(index), "--json"]) == 1
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    total = manifest.segments[0].snippets
+    expected = f"matrices of {total - rows} rows in the manifest, expected {total}"
+    assert problem == f"segment 0: {expected}"
+
+
 @pytest.mark.parametrize("verb", ["info", "verify"])
 def test_another_format_version_is_refused(
     index: Path, capsys: pytest.CaptureFixture[str], verb: str
@@ -110,7 +183,7 @@ def test_another_format_version_is_refused(
     assert main([verb, str(index)]) == 1
     line = error_line(capsys, verb)
     assert f"{index}/versions/000001/manifest.json has format version 9" in line
-    assert "this hashbeam reads 1" in line
+    assert "this hashbeam reads 2" in line
 
 
 def test_files_of_another_model_are_named(index: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from index_helpers import error_line, paths, run_index
 from published_index import Published, answer_rows, wav
 from tiny_catalog import tiny_catalog, write_rows
 
-from hashing.models import PRETRAINED, load_model
+from hashing.models import DEFAULT_MODEL, PRETRAINED, load_model
 from pipelines import lookup
 from pipelines.cli import main
 from pipelines.lookup import LEAST_S
@@ -83,7 +83,7 @@ def test_matches_are_the_contract(published: Published, answered: Path) -> None:
     for path in (answered / "matches").iterdir():
         schema = pq.read_schema(path)
         assert {field.name: str(field.type) for field in schema} == MATCHES
-        assert schema.metadata[b"hasher_digest"].decode() == load_model("forgiving").digest
+        assert schema.metadata[b"hasher_digest"].decode() == load_model(DEFAULT_MODEL).digest
         assert schema.metadata[b"hashbeam_format"] == b"1"
     found = answer_rows(answered)
     first = {row["query_id"]: row for row in found if row["rank"] == 1}
@@ -111,7 +111,7 @@ def test_the_summary_counts_every_query_once(answered: Path) -> None:
     assert counts == {"queries": 7, "matched": 5, "unmatched": 1, "failed": 1}
     assert (summary["parts"], summary["parts_resumed"], summary["workers"]) == (4, 0, 1)
     assert summary["index_version"] == "000001"
-    assert summary["model"]["digest"] == load_model("forgiving").digest
+    assert summary["model"]["digest"] == load_model(DEFAULT_MODEL).digest
 
 
 def test_the_answers_are_those_to_files(
@@ -218,12 +218,14 @@ def test_an_error_of_a_worker_is_one_line_and_keeps_what_is_done(
     published: Published, queries: Path, tmp_path: Path, capsys: Shown
 ) -> None:
     shutil.copytree(published.index, tmp_path / "index")
-    shard = paths(tmp_path / "index", open_manifest(str(published.index)), "tables")[5]
-    whole = shard.read_bytes()
-    shard.write_bytes(whole[:-4])
-    assert look_up(tmp_path / "index", queries, tmp_path / "out") == 1
-    assert f"{shard} is truncated" in error_line(capsys, "lookup")
-    shard.write_bytes(whole)
+    manifest = open_manifest(str(published.index))
+    for kind, number in (("tables", 5), ("matrices", 1)):
+        path = paths(tmp_path / "index", manifest, kind)[number]
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-4])
+        assert look_up(tmp_path / "index", queries, tmp_path / "out") == 1
+        assert f"{path} is truncated" in error_line(capsys, "lookup")
+        path.write_bytes(whole)
     assert look_up(tmp_path / "index", queries, tmp_path / "out") == 0
     assert len(answer_rows(tmp_path / "out")) == 6
 
@@ -258,7 +260,7 @@ def test_answers_of_other_questions_are_not_mixed(
         assert "--out" in line
     # Another index of the same model, in its first version as well.
     music = tiny_catalog(tmp_path / "music", 3)
-    assert run_index(music, tmp_path / "index", PRETRAINED / "forgiving") == 0
+    assert run_index(music, tmp_path / "index", PRETRAINED / DEFAULT_MODEL) == 0
     capsys.readouterr()
     assert look_up(tmp_path / "index", queries, stopped) == 1
     assert "of another index" in error_line(capsys, "lookup")

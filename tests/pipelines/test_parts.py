@@ -14,14 +14,17 @@ from hypothesis import strategies as st
 
 from hashing.encoders import Hasher, TrackCodes
 from hashing.errors import AudioError
+from hashing.matrix import CodeMatrix
 from pipelines.parts import HashJob, hash_part, tracks_per_part, write_parts
 from pipelines.runs import Plan, Receipt, Run
+
+EMBEDDINGS = np.array([[0.6, 0.8], [-1.0, 0.0], [0.1, -0.9951]])
 
 
 class FakeDecoder:
     """Raises what stands for a path in `errors`; any other has the same three codes.
 
-    The second of its four snippets is silent.
+    The second of its four snippets is silent. Embeddings, where asked for, have two numbers.
     """
 
     pid = None
@@ -33,12 +36,17 @@ class FakeDecoder:
         self.asked.append({"path": path, **limits})
         if Path(path).name in self.errors:
             raise self.errors[Path(path).name]
-        codes = np.arange(3 * hasher.code_bytes, dtype=np.uint8).reshape(3, -1)
-        return TrackCodes(codes, np.array([0, 2, 3], np.int32), 2.5)
+        codes = np.arange(3 * hasher.quantizer.code_bytes, dtype=np.uint8).reshape(3, -1)
+        kept = EMBEDDINGS.astype(np.float16) if limits["embeddings"] else None
+        return TrackCodes(codes, np.array([0, 2, 3], np.int32), 2.5, kept)
 
 
 def hash_catalog(
-    folder: Path, model_folder: Path, catalog: dict[str, list[Any]], errors: dict[str, Exception]
+    folder: Path,
+    model_folder: Path,
+    catalog: dict[str, list[Any]],
+    errors: dict[str, Exception],
+    embeddings: bool = False,
 ) -> tuple[Receipt, FakeDecoder]:
     for uri in catalog["uri"]:
         if "://" not in uri:
@@ -48,7 +56,7 @@ def hash_catalog(
     run = Run(str(folder / "index"), Plan("000001", "c", "m", "x", {}, table.num_rows, 1, "now"))
     write_parts(run, table)
     decoder, hasher = FakeDecoder(errors), Hasher.load(str(model_folder))
-    job = HashJob(run, max_seconds=99.0, timeout_s=7.0)
+    job = HashJob(run, max_seconds=99.0, timeout_s=7.0, embeddings=embeddings)
     receipt = hash_part(job, 0, hasher, decoder)  # type: ignore[arg-type]
     assert run.receipts() == {"part-00000": receipt}
     return receipt, decoder
@@ -95,6 +103,7 @@ def test_whatever_one_track_does_the_others_are_hashed(tmp_path: Path, model_fol
         "path": str(tmp_path / "a.mp3"),
         "max_seconds": 99.0,
         "timeout_s": 7.0,
+        "embeddings": False,
     }
 
 
@@ -128,6 +137,60 @@ def test_codes_keep_their_bits(tmp_path: Path, model_folder: Path) -> None:
     receipt, _ = hash_catalog(tmp_path, model_folder, {"track_id": ["a"], "uri": ["a.mp3"]}, {})
     codes = [row["code"] for row in read(tmp_path, receipt, "codes")]
     assert b"".join(codes) == bytes(range(3 * 58))
+
+
+def read_matrix(folder: Path, receipt: Receipt) -> tuple[np.ndarray, list[bool]]:
+    """All rows of the part's matrix, and which of them there are."""
+    (entry,) = [entry for entry in receipt.files if entry.kind == "matrices"]
+    path = folder / "index" / entry.path
+    assert path.parent.name == "matrices"
+    assert (path.stat().st_size, entry.part) == (entry.bytes, 0)
+    matrix = CodeMatrix.open(str(path))
+    assert matrix.n == entry.rows
+    rows, present = matrix.rows(np.arange(matrix.n))
+    return rows, present.tolist()
+
+
+def test_the_matrix_has_each_code_at_its_number(tmp_path: Path, model_folder: Path) -> None:
+    """Of the tracks that could be hashed, one after another; silence has a number and no code."""
+    catalog = {"track_id": ["a", "b", "c"], "uri": ["a.mp3", "b.mp3", "c.mp3"]}
+    error = {"b.mp3": AudioError("silent", "nothing is heard")}
+    receipt, _ = hash_catalog(tmp_path, model_folder, catalog, error)
+    rows, present = read_matrix(tmp_path, receipt)
+    assert present == [True, False, True, True] * 2
+    codes = np.arange(3 * 58, dtype=np.uint8).reshape(3, 58)
+    for first in (0, 4):
+        np.testing.assert_array_equal(rows[[first, first + 2, first + 3]], codes)
+        assert not rows[first + 1].any()
+    assert [entry.kind for entry in receipt.files] == ["codes", "matrices", "tracks", "failures"]
+
+
+def test_embeddings_are_kept_as_the_contract_says_and_are_the_matrix(
+    tmp_path: Path, model_folder: Path
+) -> None:
+    catalog = {"track_id": ["a", "b"], "uri": ["a.mp3", "b.mp3"]}
+    receipt, decoder = hash_catalog(tmp_path, model_folder, catalog, {}, embeddings=True)
+    assert all(asked["embeddings"] for asked in decoder.asked)
+    (entry,) = [entry for entry in receipt.files if entry.kind == "embeddings"]
+    path = tmp_path / "index" / entry.path
+    schema = pq.read_schema(path)
+    assert {field.name: str(field.type) for field in schema} == {
+        "track_id": "string",
+        "snippet": "int32",
+        "start_ms": "int32",
+        "embedding": "fixed_size_list<element: halffloat>[2]",
+    }
+    assert schema.metadata[b"hasher_digest"].decode() == Hasher.load(str(model_folder)).digest
+    rows = read(tmp_path, receipt, "embeddings")
+    places = [(row["track_id"], row["snippet"], row["start_ms"]) for row in rows]
+    assert places == [(track, n, 500 * n) for track in "ab" for n in (0, 2, 3)]
+    half = EMBEDDINGS.astype(np.float16)
+    np.testing.assert_array_equal([row["embedding"] for row in rows], np.tile(half, (2, 1)))
+    # The codes are there as well; what is compared with queries are the embeddings.
+    assert [row["snippet"] for row in read(tmp_path, receipt, "codes")] == [0, 2, 3, 0, 2, 3]
+    matrix, present = read_matrix(tmp_path, receipt)
+    assert present == [True, False, True, True] * 2
+    np.testing.assert_array_equal(matrix.view("<f2")[present], np.tile(half, (2, 1)))
 
 
 @pytest.mark.parametrize(("n", "per_part"), [(1, 8), (32_768, 8), (32_769, 9), (10**7, 2442)])

@@ -67,6 +67,8 @@ def finish(run: Run) -> Manifest:
         key_bits=22,
         n_tables=20,
         snippet_hop_s=0.5,
+        replication=1.0,
+        compared="codes",
         segments=[Segment(0, 0, 2, 10, 10, [5, 5], [5, 5])],
         files=Files.of(entry for name in PARTS for entry in receipts[name].files),
         counters={},
@@ -186,7 +188,7 @@ def test_a_plan_of_another_format_is_named(index: str) -> None:
     run = prepare_run(index, **SAME)
     path = io.join(run.work, "plan.json")
     data = io.read_bytes(path)
-    io.write_bytes(path, data.replace(b'"format_version": 1', b'"format_version": 9'))
+    io.write_bytes(path, data.replace(b'"format_version": 2', b'"format_version": 9'))
     with pytest.raises(IndexFormatError, match=r"plan\.json has format version 9"):
         prepare_run(index, **SAME)
 
@@ -212,7 +214,7 @@ def test_a_receipt_whose_files_are_gone_counts_no_more(index: str) -> None:
     assert run.receipts() == {}
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"format_version": 1}'])
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"format_version": 2}'])
 def test_a_damaged_receipt_is_no_receipt(index: str, data: bytes) -> None:
     run = prepare_run(index, **SAME)
     work(run, "part-00000")

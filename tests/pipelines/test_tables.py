@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 
 import numpy as np
@@ -10,11 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hashing.quantizers import SignQuantizer
 from pipelines.runs import Plan, Receipt, Run
 from pipelines.tables import SegmentCodes, choose_key_bits, plan_shards, read_segments
 from pipelines.versions import FileEntry
 
 BITS = np.arange(2 * 22).reshape(2, 22)
+QUANTIZER = SignQuantizer(np.zeros(44), np.ones(44), BITS)
+
+
+class Soft(SignQuantizer):
+    """Gives a snippet three postings a table, on average: soft assignment."""
+
+    replication = 3.0
+
+
+SOFT = Soft(np.zeros(44), np.ones(44), BITS)
 
 
 def run_of(n_parts: int) -> Run:
@@ -48,8 +58,9 @@ def test_a_segment_ends_where_numbers_of_snippets_would_not_fit() -> None:
     assert second.paths[0] == "index/versions/000001/codes/part-03331"
     assert second.tracks_paths[0] == "index/versions/000001/tracks/part-03331"
     assert second.first_gids[:2] == [0, numbers]
-    assert choose_key_bits([first, second], 40) == 31  # four postings a bucket
-    assert choose_key_bits([first, second], 24) == 24
+    long = SignQuantizer(np.zeros(32), np.ones(32), np.arange(32)[None])
+    assert choose_key_bits([first, second], long) == 31  # four postings a bucket
+    assert choose_key_bits([first, second], QUANTIZER) == 22  # its longest
 
 
 def test_parts_without_codes_are_counted_but_not_read() -> None:
@@ -58,10 +69,22 @@ def test_parts_without_codes_are_counted_but_not_read() -> None:
     assert segment.first_gids == [0, 55]
 
 
-@given(st.integers(1, 2**32 - 1), st.integers(1, 22))
-def test_shards_cover_every_key_of_every_table_once(total: int, key_bits: int) -> None:
-    segment = SegmentCodes(0, range(1), ["c"], ["t"], [total], [0], "digest")
-    tasks = list(plan_shards(segment, BITS[:, :key_bits]))
+def segment_of(snippets: int, digest: str = "digest") -> SegmentCodes:
+    return SegmentCodes(0, range(1), ["c"], ["t"], [snippets], [0], digest)
+
+
+@pytest.mark.parametrize(("snippets", "hard", "soft"), [(1000, 12, 12), (2**17, 15, 17)])
+def test_keys_are_as_long_as_postings_ask_for(snippets: int, hard: int, soft: int) -> None:
+    """Three postings a snippet take 1.6 bits more than one."""
+    assert choose_key_bits([segment_of(snippets)], QUANTIZER) == hard
+    assert choose_key_bits([segment_of(snippets)], SOFT) == soft
+
+
+@given(st.integers(1, 2**32 - 1), st.integers(1, 22), st.sampled_from([QUANTIZER, SOFT]))
+def test_shards_cover_every_key_of_every_table_once(
+    total: int, key_bits: int, quantizer: SignQuantizer
+) -> None:
+    tasks = list(plan_shards(segment_of(total), quantizer, key_bits))
     assert len({task.name for task in tasks}) == len(tasks)
     for table in (0, 1):
         of_table = [task for task in tasks if task.table == table]
@@ -69,7 +92,8 @@ def test_shards_cover_every_key_of_every_table_once(total: int, key_bits: int) -
         assert of_table[-1].key_hi == 2**key_bits
         for task, following in itertools.pairwise(of_table):
             assert task.key_hi == following.key_lo
-        assert all(task.positions == tuple(BITS[table, :key_bits]) for task in of_table)
+        assert all(task.key_bits == key_bits for task in of_table)
+        assert sum(task.postings for task in of_table) >= total * quantizer.replication
         # Memory: a shard is no larger than a block, unless the keys are too short to cut more.
         if len(of_table) < 2**key_bits:
             assert of_table[0].postings <= 32_000_000
@@ -77,11 +101,10 @@ def test_shards_cover_every_key_of_every_table_once(total: int, key_bits: int) -
 
 @pytest.mark.parametrize("change", ["codes", "bits", "range"])
 def test_a_shard_made_from_something_else_is_told_by_its_inputs(change: str) -> None:
-    segment = SegmentCodes(0, range(1), ["c"], ["t"], [100], [0], "digest")
-    other = dataclasses.replace(segment, digest="other" if change == "codes" else "digest")
-    task = next(iter(plan_shards(segment, BITS)))
-    bits = BITS[:, :21] if change == "bits" else BITS
+    segment = segment_of(100)
+    other = segment_of(100, "other" if change == "codes" else "digest")
+    task = next(iter(plan_shards(segment, QUANTIZER, 22)))
     block = 10 if change == "range" else 32_000_000
-    changed = next(iter(plan_shards(other, bits, block)))
+    changed = next(iter(plan_shards(other, QUANTIZER, 21 if change == "bits" else 22, block)))
     assert changed.name == task.name
     assert changed.inputs(other) != task.inputs(segment)

@@ -59,6 +59,8 @@ def make_manifest(version: str, parent: str | None, entries: list[FileEntry]) ->
         key_bits=22,
         n_tables=20,
         snippet_hop_s=0.5,
+        replication=1.0,
+        compared="codes",
         segments=[Segment(0, 0, 2, 3, 10, [6, 4], [2, 1])],
         files=Files.of(entries),
         counters={"tracks": 3, "audio_s": 5.5},
@@ -274,11 +276,13 @@ def test_an_index_of_thousands_of_files_opens_at_once(tmp_path: Path) -> None:
 
 
 DAMAGE: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
-    (lambda m: m.update(format_version=9), "has format version 9, this hashbeam reads 1; use the"),
-    (lambda m: m.update(format_version="1"), "has format version '1', this hashbeam reads 1"),
+    (lambda m: m.update(format_version=9), "has format version 9, this hashbeam reads 2; use the"),
+    (lambda m: m.update(format_version="1"), "has format version '1', this hashbeam reads 2"),
     (lambda m: m.pop("format_version"), "has no format version"),
     (lambda m: m.pop("segments"), "segments is missing"),
     (lambda m: m.update(key_bits="22"), "key_bits is str, not int"),
+    (lambda m: m.pop("compared"), "compared is missing"),
+    (lambda m: m.update(replication=None), "replication is NoneType, not float"),
     (lambda m: m.update(version="000002"), "is of version 000002, not 000001"),
     (lambda m: m.update(files=[]), "files are not given by column"),
     (lambda m: m["files"].pop("sha256"), "column sha256 of the files is missing or cut short"),
