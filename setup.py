@@ -30,9 +30,12 @@ RUN_TIME = [
 EXTRAS = {
     # What makes a model; nothing outside hashing/training needs it.
     "train": [
+        "faiss-cpu>=1.9",
         "onnx>=1.17",
+        "pyroomacoustics>=0.8",
         "scipy>=1.13",
         "torch>=2.6",
+        "zuko>=1.3",
     ],
     # gs:// paths and Dataflow.
     "gcp": [

@@ -11,6 +11,7 @@ from typing import Any
 
 from hashing.errors import HashbeamError, UsageError
 from hashing.features import WINDOWS
+from hashing.models import DEFAULT_MODEL
 from pipelines.catalog import read_catalog
 from pipelines.options import Checker
 
@@ -18,14 +19,34 @@ DESCRIPTION = """\
 Train a hasher on a catalogue of music and write a model folder.
 
   pip install 'hashbeam[train]'
-  hashbeam train forgiving --catalog music/catalog.csv --noise noise --rooms rir --out models/mine
+  hashbeam train encoder --catalog music/catalog.csv --noise noise --rooms rir --out models/mine
   hashbeam index --catalog music/catalog.csv --model models/mine --out INDEX
 
 Training shows loss and held-out figures as it goes, writes checkpoints into --work, and goes on
 from there when the same command is run again. The same seed, data and machine give the same
-model."""
+model.
 
-KINDS = ("forgiving",)
+encoder     a convolutional encoder and keys for it, as the shipped model `contrastive`
+forgiving   an ensemble of small networks, as the shipped model `forgiving`
+lsh, pca, itq, transport, pq, opq
+            hashes of the embeddings of --encoder, to compare with
+minhash     Min-Hash over wavelets, which learns nothing, to compare with"""
+
+HEADS = ("lsh", "pca", "itq", "transport", "pq", "opq", "minhash")
+KINDS = ("encoder", "forgiving", *HEADS)
+
+# Packages of the extra `train` that training cannot do without.
+NEEDED = ("torch", "onnx", "pyroomacoustics")
+
+# Flags that only some kinds take.
+KIND_FLAGS = {
+    "--steps": ("encoder", "forgiving"),
+    "--songs": ("forgiving",),
+    "--excerpts": ("forgiving",),
+    "--tile-versions": ("encoder",),
+    "--encoder": HEADS[:-1],
+    "--bits": HEADS[:-1],
+}
 
 # Columns that are kept on one side of every split where the catalogue has them.
 GROUP = ("album", "artist_name")
@@ -76,8 +97,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", metavar="N", help="training steps (default: the shipped model's)"
     )
-    parser.add_argument("--songs", metavar="N", help="songs that each network learns")
-    parser.add_argument("--excerpts", metavar="N", help="excerpts in the pool")
+    parser.add_argument("--songs", metavar="N", help="songs that each network learns (forgiving)")
+    parser.add_argument("--excerpts", metavar="N", help="excerpts in the pool (forgiving)")
+    parser.add_argument("--tile-versions", metavar="N", help="versions of the music (encoder)")
+    parser.add_argument(
+        "--encoder", metavar="MODEL", help="whose embeddings are hashed (contrastive)"
+    )
+    parser.add_argument("--bits", metavar="N", help="bits of a code (256)")
     parser.add_argument("--queries", metavar="N", help="calibration queries for each index size")
     parser.add_argument(
         "--threads", metavar="N", default="1", help="threads of the networks (default: 1)"
@@ -99,17 +125,36 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     for flag in ("--steps", "--songs"):
         if checker.given(flag):
             settings[flag[2:]] = checker.integer(flag, low=1)
-    excerpts = checker.integer("--excerpts", low=8) if checker.given("--excerpts") else 0
-    queries = checker.integer("--queries", low=1) if checker.given("--queries") else 0
+    more: dict[str, Any] = {}
+    for flag, name, low in (
+        ("--excerpts", "excerpts", 8),
+        ("--tile-versions", "tile_versions", 2),
+        ("--queries", "calibration_queries", 1),
+    ):
+        if checker.given(flag):
+            more[name] = checker.integer(flag, low=low)
+    for flag, kinds in KIND_FLAGS.items():
+        if checker.given(flag) and args.kind not in kinds:
+            checker.problems.append(f"{flag}: is for {', '.join(kinds)}, not for {args.kind}")
+    if checker.given("--bits"):
+        settings["bits"] = checker.integer("--bits", low=8, high=4096)
     checker.finish()
     table = read_catalog(catalog)
-    for name in ("torch", "onnx"):
+    for name in NEEDED:
         if importlib.util.find_spec(name) is None:
             raise HashbeamError(
                 f"training needs {name}, which is not installed: pip install 'hashbeam[train]'"
             )
+    from hashing.training.encoder import EncoderTraining
     from hashing.training.forgiving import ForgivingTraining
-    from hashing.training.recipe import Recipe, require_audio, train_forgiving
+    from hashing.training.heads import HeadTraining
+    from hashing.training.recipe import (
+        Recipe,
+        require_audio,
+        train_encoder,
+        train_forgiving,
+        train_head,
+    )
 
     asked = [name for name in (*args.group, args.same) if name]
     columns = [name for name in asked if name in table.column_names]
@@ -122,29 +167,39 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     ]
     noise, rooms = [Path(folder) for folder in args.noise], [Path(folder) for folder in args.rooms]
     require_audio([*noise, *rooms])
-    more: dict[str, Any] = {"excerpts": excerpts} if excerpts else {}
-    if queries:
-        more["calibration_queries"] = queries
     recipe = Recipe(
         rows,
         noise,
         rooms,
         tuple(name for name in args.group if name in columns),
         args.same if args.same in columns else "",
-        command=_command(args, settings),
+        command=_command(args, {**settings, **_given(args)}),
         window=args.window,
         threads=threads,
         **more,
     )
-    model = train_forgiving(
-        recipe,
-        ForgivingTraining(**settings),
-        Path(out),
-        Path(args.work or f"{out}.work"),
-        lambda line: print(line, flush=True),
-    )
+    work = Path(args.work or f"{out}.work")
+
+    def log(line: str) -> None:
+        print(line, flush=True)
+
+    if args.kind in HEADS:
+        head = HeadTraining(args.kind, **settings)
+        encoder = args.encoder or DEFAULT_MODEL
+        model = train_head(recipe, head, encoder, Path(out), work, log)
+    elif args.kind == "encoder":
+        model = train_encoder(recipe, EncoderTraining(**settings), Path(out), work, log)
+    else:
+        model = train_forgiving(recipe, ForgivingTraining(**settings), Path(out), work, log)
     print(f"model {model.path} with digest {model.digest[:16]}; use it with --model {model.path}")
     return 0
+
+
+def _given(args: argparse.Namespace) -> dict[str, str]:
+    """Flags of the data that were typed: without them a model could not be made again."""
+    names = ("encoder", "excerpts", "tile_versions", "queries")
+    typed = {name.replace("_", "-"): getattr(args, name) for name in names}
+    return {name: Path(value).name for name, value in typed.items() if value is not None}
 
 
 def _command(args: argparse.Namespace, settings: Mapping[str, Any]) -> str:

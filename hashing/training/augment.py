@@ -6,17 +6,19 @@ import numpy as np
 import numpy.typing as npt
 
 from hashing import conditions
+from hashing.audio import recode
 
 Floats = npt.NDArray[np.float32]
 
 # Chances and ranges of what happens to a snippet. The noise range reaches below the 0 dB that
 # look-up is measured at, so that 0 dB is inside what was trained and not at its edge.
-CLEAN_CHANCE = 0.15
-NOISE_CHANCE = 0.7
-WHITE_CHANCE = 0.35
-SNR_DB = (-3.0, 18.0)
-ROOM_CHANCE = 0.4
-SYNTHETIC_ROOM_CHANCE = 0.8
+CLEAN_CHANCE = 0.08
+NOISE_CHANCE = 0.8
+WHITE_CHANCE = 0.3
+SNR_DB = (-5.0, 15.0)
+ROOM_CHANCE = 0.45
+STATISTICAL_ROOM_CHANCE = 0.4
+CODEC_CHANCE = 0.1
 EQUALISER_CHANCE = 0.6
 EQUALISER_DB = 8.0  # deviation of the gain at each of its knots
 EQUALISER_KNOTS = 9  # one every 500 Hz at 8 kHz
@@ -29,7 +31,7 @@ def degrade(
 ) -> Floats:
     """One random version of an excerpt, in the order of the real world.
 
-    Player's equaliser and clipping, then the room, then ambient noise.
+    Player's equaliser and clipping, then the room, then ambient noise, then a codec.
 
     >>> rng = np.random.default_rng(7)
     >>> degrade(np.ones(800, np.float32), conditions.Surroundings(8000), rng).shape
@@ -44,8 +46,8 @@ def degrade(
     if rng.random() < CLIP_CHANCE:
         samples = conditions.clip(samples, float(rng.uniform(0.005, CLIP_SHARE)))
     if rng.random() < ROOM_CHANCE:
-        if rng.random() < SYNTHETIC_ROOM_CHANCE:
-            rt60_s = float(rng.uniform(0.15, 0.9))
+        if rng.random() < STATISTICAL_ROOM_CHANCE:
+            rt60_s = float(rng.uniform(0.15, 1.1))
             room = conditions.room_response(surroundings.sample_rate, rt60_s, rng)
         else:
             room = surroundings.room(rng)
@@ -63,4 +65,7 @@ def degrade(
                 one = surroundings.ambience(samples.size, rng)
                 noise += one / np.float32(np.sqrt(conditions.power(one)) + 1e-6)
         samples = conditions.add_noise(samples, noise, snr_db)
+    if rng.random() < CODEC_CHANCE:
+        codec = str(rng.choice(list(conditions.CODECS)))
+        samples = recode(samples, surroundings.sample_rate, codec, conditions.CODECS[codec])
     return samples

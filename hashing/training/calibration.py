@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tqdm
 
-from hashing import codes, conditions, tables
+from hashing import conditions
 from hashing.confidence import NAMES, Confidence, Evidence
-from hashing.encoders import Hasher, TrackCodes
+from hashing.encoders import Hasher, QueryCodes, TrackCodes
 from hashing.errors import AudioError, HashbeamError
-from hashing.search import Match, Searcher
-from hashing.shards import Shard, TableSet
+from hashing.memory_index import memory_searcher
+from hashing.ranking import CHANCE_SIMILARITY, compare_bytes
+from hashing.search import Match
 from hashing.training.augment import degrade
 from hashing.training.corpus import Corpus
 
@@ -29,45 +29,19 @@ QUERY_SECONDS = (1.0, 12.0)
 MATCHES = 3
 
 # Weight decay of the logistic; it only keeps the weights finite where a model separates perfectly.
-RIDGE = 1e-3
+RIDGE = 1e-4
 
+# Queries that are compared with chance codes, and snippets of each: the mean is right to a fiftieth
+# of the deviation.
+CHANCE_QUERIES = 200
+CHANCE_PAIRS = 16
 
-class MemoryTracks:
-    """Tracks of a small index in memory; see `hashing.search.Tracks`."""
-
-    def __init__(self, spans: Sequence[int]) -> None:
-        """`spans`: snippet numbers that each track takes up, silent snippets included."""
-        self.firsts = np.concatenate(([0], np.cumsum(spans))).astype(np.int64)
-
-    def locate(self, segment: int, gids: Ints) -> tuple[Ints, Ints]:
-        """Ordinal and first snippet of the track of each gid."""
-        ordinal = np.searchsorted(self.firsts, gids, side="right") - 1
-        return ordinal, self.firsts[ordinal]
-
-
-def memory_searcher(hasher: Hasher, tracks: Sequence[TrackCodes], key_bits: int) -> Searcher:
-    """An index of a few tracks without a file, for calibration and for tests."""
-    spans = [int(track.snippet[-1]) + 1 for track in tracks]
-    located = MemoryTracks(spans)
-    gids = np.concatenate(
-        [track.snippet + first for track, first in zip(tracks, located.firsts[:-1], strict=True)]
-    ).astype(np.uint64)
-    packed_codes = np.concatenate([track.codes for track in tracks])
-    shards = {}
-    for table, positions in enumerate(hasher.table_bits(key_bits)):
-        packed = codes.keys(packed_codes, positions).astype(np.uint64) << np.uint64(32) | gids
-        file = io.BytesIO()
-        tables.build_shard(
-            packed, file, table=table, segment=0, key_bits=key_bits, key_lo=0, key_hi=1 << key_bits
-        )
-        shards[str(table)] = file.getvalue()
-    table_set = TableSet(
-        [(name, 0, int(name), 0, 1 << key_bits) for name in shards],
-        hasher.n_tables,
-        key_bits,
-        open_shard=lambda name: Shard(shards[name], name),
-    )
-    return Searcher(hasher, table_set, located, key_bits, len(gids))
+# Two tracks share audio where five seconds of one, clean, are as near to the other as this share of
+# how near they are to themselves, over eight snippets: an excerpt is tried every ten seconds.
+SHARED_SECONDS = 5.0
+SHARED_EVERY_S = 10.0
+SHARED_SIMILARITY = 0.85
+SHARED_SNIPPETS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,15 +55,34 @@ class Answers:
     @classmethod
     def gather(cls, matches: Sequence[tuple[Match, bool, int]]) -> Answers:
         """From (match, right, size of the index) triples."""
-
-        def column(name: str) -> npt.NDArray[np.float64]:
-            return np.array([getattr(match, name) for match, _, _ in matches], dtype=np.float64)
-
+        fields = [field.name for field in dataclasses.fields(Evidence)]
+        columns = {
+            name: np.array([float(getattr(match.evidence, name)) for match, _, _ in matches])
+            for name in fields
+        }
         return cls(
-            Evidence(column("surprise"), column("margin"), column("share"), column("snippets")),
+            Evidence(**columns),
             np.array([right for _, right, _ in matches], dtype=bool),
             np.array([size for _, _, size in matches], dtype=np.int64),
         )
+
+
+def chance_similarity(
+    hasher: Hasher, queries: Sequence[QueryCodes], tracks: Sequence[TrackCodes], seed: int
+) -> float:
+    """What a query's snippets reach against codes that they have nothing to do with.
+
+    The mean and two deviations, over queries and codes of tracks drawn by chance.
+    """
+    rng = np.random.default_rng(seed)
+    found = []
+    for query in queries:
+        compare = compare_bytes(hasher.quantizer.byte_scores(query.responses))
+        track = tracks[int(rng.integers(len(tracks)))]
+        rows = rng.integers(len(query.responses), size=CHANCE_PAIRS)
+        found.append(compare(rows, track.codes[rng.integers(len(track.codes), size=CHANCE_PAIRS)]))
+    values = np.concatenate(found)
+    return float(values.mean() + 2.0 * values.std())
 
 
 def ask(
@@ -102,7 +95,7 @@ def ask(
     surroundings: conditions.Surroundings,
     same: Sequence[str],
     seed: int,
-) -> Answers:
+) -> tuple[Answers, float]:
     """Look up degraded queries in indexes of several sizes.
 
     Args:
@@ -112,6 +105,9 @@ def ask(
       sizes: tracks of each index.
       queries: for each index.
       same: name of the recording of each track of the corpus; tracks of one name count as one.
+
+    Returns:
+      The answers, and the similarity that counts for nothing (`chance_similarity`).
     """
     rng = np.random.default_rng(seed)
     hashed: dict[int, TrackCodes] = {}
@@ -125,22 +121,27 @@ def ask(
         raise HashbeamError(
             "no track to calibrate the score with is long and loud enough: add music"
         )
+    same = shared_recordings(hasher, corpus, hashed, same)
+    heard = [
+        query for _, query in _queries(hasher, corpus, asked, CHANCE_QUERIES, surroundings, rng)
+    ]
+    chance = chance_similarity(hasher, heard, list(hashed.values()), seed)
     matches: list[tuple[Match, bool, int]] = []
     for fold, size in enumerate([size for size in sizes for _ in range(2)]):
         inside = [track for i, track in enumerate(asked) if i % 2 == fold % 2]
         filling = [track for track in background if track in hashed]
         extra = rng.permutation(filling)[: max(0, size - len(inside))].tolist()
         members = [*inside, *extra]
-        # As `hashbeam index` chooses it: about four postings a bucket.
-        key_bits = max(12, int(np.ceil(np.log2(sum(hashed[t].snippet.size for t in members)))) - 2)
+        key_bits = key_bits_for(sum(hashed[t].snippet.size for t in members))
         searcher = memory_searcher(hasher, [hashed[track] for track in members], key_bits)
+        searcher.confidence = Confidence(chance=chance)
         names = [same[track] for track in members]
         for track, query in _queries(hasher, corpus, asked, queries, surroundings, rng):
             answers = searcher.search([query], top=MATCHES)[0]
             matches += [
                 (match, names[match.ordinal] == same[track], len(members)) for match in answers
             ]
-    return Answers.gather(matches)
+    return Answers.gather(matches), chance
 
 
 def _queries(
@@ -166,13 +167,53 @@ def _queries(
     return drawn
 
 
-def fit(answers: Answers) -> Confidence:
+def shared_recordings(
+    hasher: Hasher, corpus: Corpus, hashed: Mapping[int, TrackCodes], same: Sequence[str]
+) -> list[str]:
+    """`same`, with tracks joined that the index itself finds to share audio.
+
+    Game soundtracks use a piece under several names, with another beginning or a voice over it: a
+    query from one of them is rightly answered with the other, whatever the catalogue says.
+    """
+    numbers = sorted(hashed)
+    key_bits = key_bits_for(sum(hashed[t].snippet.size for t in numbers))
+    searcher = memory_searcher(hasher, [hashed[t] for t in numbers], key_bits)
+    names = list(same)
+    for track in tqdm.tqdm(numbers, desc="find shared audio", mininterval=5.0):
+        seconds = corpus.seconds(track)
+        for first_s in np.arange(0.0, seconds - SHARED_SECONDS, SHARED_EVERY_S):
+            samples = int(SHARED_SECONDS * corpus.sample_rate)
+            audio = corpus.excerpt(track, int(first_s * corpus.sample_rate), samples)
+            try:
+                query = hasher.hash_query([audio])
+            except AudioError:
+                continue
+            found = searcher.search([query], top=4)[0]
+            own = max(
+                (float(m.evidence.similarity) for m in found if numbers[m.ordinal] == track),
+                default=np.inf,
+            )
+            for match in found:
+                other = numbers[match.ordinal]
+                alike = float(match.evidence.similarity) >= SHARED_SIMILARITY * own
+                if other != track and alike and match.evidence.snippets >= SHARED_SNIPPETS:
+                    old, new = sorted((names[track], names[other]))[::-1]
+                    names = [new if name == old else name for name in names]
+    return names
+
+
+def key_bits_for(snippets: int) -> int:
+    """As `hashbeam index` chooses it: about four postings a bucket."""
+    return max(12, int(np.ceil(np.log2(max(2, snippets)))) - 2)
+
+
+def fit(answers: Answers, chance: float = CHANCE_SIMILARITY) -> Confidence:
     """Logistic regression by Newton's method; figures by `hashing.metrics.calibration_error`.
 
     >>> one = np.ones(40)
-    >>> surprise = np.concatenate((-10 * one, 30 * one))
-    >>> evidence = Evidence(surprise, surprise, np.ones(80), np.ones(80))
-    >>> fitted = fit(Answers(evidence, surprise > 0, np.ones(80, dtype=np.int64)))
+    >>> strength, ones = np.concatenate((0.2 * one, 0.7 * one)), np.ones(80)
+    >>> evidence = Evidence(strength, strength, 0.2 * ones, 0.1 * ones, ones, ones, ones, ones)
+    >>> fitted = fit(Answers(evidence, strength > 0.5, np.ones(80, dtype=np.int64)))
     >>> bool(fitted.score(evidence)[0] < 0.1 < 0.9 < fitted.score(evidence)[-1])
     True
     """
@@ -189,4 +230,4 @@ def fit(answers: Answers) -> Confidence:
         weights -= step
         if np.abs(step).max() < 1e-9:
             break
-    return Confidence(tuple(float(weight) for weight in weights))
+    return Confidence(tuple(float(weight) for weight in weights), chance)

@@ -10,17 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from hashing.audio import decode
-from hashing.conditions import Surroundings
+from hashing.conditions import Surroundings, coloured_noise
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError
-from hashing.features import WINDOWS, FeatureConfig
+from hashing.features import WINDOWS, FeatureConfig, spectrogram
 from hashing.metrics import brier_score, calibration_error
 from hashing.models import Model, save_model
-from hashing.training import calibration, corpus, forgiving
+from hashing.training import calibration, cards, corpus, encoder, forgiving, heads, tiles
+from hashing.training.babble import babble
+from hashing.training.light import LightTraining, train_light
 from hashing.training.pool import SnippetPool, build_pool
+from hashing.training.rooms import simulated_rooms
 
 # Shares of the music that the networks never hear: the hold-out that figures are reported on, and
 # the part that the score is calibrated on.
@@ -44,7 +48,9 @@ class Recipe:
       same_column: rows that agree in it are one recording; empty where none is known.
       window: name of the snippet's settings (`hashing.features.WINDOWS`).
       excerpts, versions: of the pool (`hashing.training.pool`).
+      tile_versions: of the tiles that an encoder learns from (`hashing.training.tiles`).
       calibration_queries: for each index size and fold.
+      workers: processes that degrade tiles.
       threads: of torch.
       command: how the run was started, for the model card.
     """
@@ -56,8 +62,10 @@ class Recipe:
     same_column: str = ""
     excerpts: int = 4096
     versions: int = 12
+    tile_versions: int = 24
     window: str = "second"
     calibration_queries: int = 600
+    workers: int = 2
     threads: int = 1
     command: str = ""
 
@@ -86,6 +94,67 @@ def surroundings(noise: Sequence[Path], rooms: Sequence[Path], sample_rate: int)
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """Music and noise, decoded and split: what every kind of training begins with.
+
+    `training`, `checking` and `held_out` are numbers of tracks of `music`; `names` tells which
+    tracks are one recording; `heard` is what trains and calibrates, `unheard` is held out.
+    """
+
+    music: corpus.Corpus
+    rows: Sequence[Mapping[str, str]]
+    training: list[int]
+    checking: list[int]
+    held_out: list[int]
+    names: list[str]
+    heard: Surroundings
+    unheard: Surroundings
+    unheard_noise: Sequence[Path]
+
+    @classmethod
+    def prepare(cls, recipe: Recipe, seed: int, work: Path, log: Callable[[str], None]) -> Material:
+        """Decode and split; raises `HashbeamError` where the music cannot be split."""
+        rate = WINDOWS[recipe.window].sample_rate
+        music = corpus.load(recipe.rows, rate, work)
+        by_id = {row["track_id"]: row for row in recipe.rows}
+        rows = [by_id[track] for track in music.track_ids]
+        training, checking, held_out = three_ways(rows, recipe.group_columns, seed)
+        log(
+            f"{len(training)} tracks to train, {len(checking)} to calibrate, "
+            f"{len(held_out)} held out"
+        )
+        if not (training and checking and held_out):
+            raise HashbeamError(
+                f"{len(rows)} tracks cannot be split so that no "
+                f"{' or '.join(recipe.group_columns)} is on two sides: add music of others, or "
+                "name other columns with --group"
+            )
+        heard_noise, unheard_noise = noise_files(recipe.noise)
+        return cls(
+            music,
+            rows,
+            training,
+            checking,
+            held_out,
+            [row.get(recipe.same_column, "") or row["track_id"] for row in rows],
+            surroundings(heard_noise, recipe.rooms, rate),
+            surroundings(unheard_noise, recipe.rooms, rate),
+            unheard_noise,
+        )
+
+    def story(self, recipe: Recipe) -> dict[str, Any]:
+        """What the model's config.json tells about the data."""
+        return {
+            "command": recipe.command,
+            "tracks_trained": len(self.training),
+            "tracks_calibrated": len(self.checking),
+            "tracks_held_out": [self.music.track_ids[i] for i in self.held_out],
+            "noise_held_out": [path.name for path in self.unheard_noise],
+            "torch": torch.__version__,
+        }
+
+
 def train_forgiving(
     recipe: Recipe,
     settings: forgiving.ForgivingTraining,
@@ -100,19 +169,8 @@ def train_forgiving(
     features = WINDOWS[recipe.window]
     # A snippet of a query is at most half a hop away from one of the index.
     offsets = features.snippet_hop + 1
-    music = corpus.load(recipe.rows, features.sample_rate, work)
-    by_id = {row["track_id"]: row for row in recipe.rows}
-    rows = [by_id[track] for track in music.track_ids]
-    training, checking, held_out = three_ways(rows, recipe.group_columns, settings.seed)
-    log(f"{len(training)} tracks to train, {len(checking)} to calibrate, {len(held_out)} held out")
-    if not (training and checking and held_out):
-        raise HashbeamError(
-            f"{len(rows)} tracks cannot be split so that no {' or '.join(recipe.group_columns)} is "
-            "on two sides: add music of others, or name other columns with --group"
-        )
-    heard_noise, unheard_noise = noise_files(recipe.noise)
-    heard = surroundings(heard_noise, recipe.rooms, features.sample_rate)
-    unheard = surroundings(unheard_noise, recipe.rooms, features.sample_rate)
+    material = Material.prepare(recipe, settings.seed, work, log)
+    music = material.music
 
     def pool(name: str, tracks: list[int], excerpts: int, air: Surroundings, seed: int) -> Any:
         identity = json.dumps(
@@ -136,50 +194,189 @@ def train_forgiving(
             ),
         )
 
-    train_pool = pool("pool", training, recipe.excerpts, heard, settings.seed)
+    train_pool = pool("pool", material.training, recipe.excerpts, material.heard, settings.seed)
     held_out_pool = pool(
-        "held-out", held_out, max(64, recipe.excerpts // 8), unheard, settings.seed + 1
+        "held-out",
+        material.held_out,
+        max(64, recipe.excerpts // 8),
+        material.unheard,
+        settings.seed + 1,
     )
     state, front, thresholds, figures = forgiving.train(
         train_pool, held_out_pool, settings, work, log
     )
     story = {
-        "command": recipe.command,
+        **material.story(recipe),
         "excerpts": recipe.excerpts,
         "versions": recipe.versions,
-        "tracks_trained": len(training),
-        "tracks_calibrated": len(checking),
-        "tracks_held_out": [music.track_ids[i] for i in held_out],
-        "noise_held_out": [path.name for path in unheard_noise],
-        "torch": torch.__version__,
     }
     model = forgiving.export(out, state, front, thresholds, settings, features, story, "# Draft")
-    log("calibrating the score")
-    names = [row.get(recipe.same_column, "") or row["track_id"] for row in rows]
-    answers = calibration.ask(
-        Hasher(model),
-        music,
-        training,
-        checking,
-        sizes=[len(checking), 2 * len(checking), len(checking) // 2 + len(training)],
-        queries=recipe.calibration_queries,
-        surroundings=heard,
-        same=names,
-        seed=settings.seed,
+    fitted = calibrate(model, material, recipe, settings.seed, log)
+    card = cards.forgiving_card(
+        recipe.command, settings, features, story, figures, fitted, time.time() - started
     )
-    confidence = calibration.fit(answers)
+    return finish(model, fitted, figures, card)
+
+
+def train_encoder(
+    recipe: Recipe,
+    settings: encoder.EncoderTraining,
+    out: Path,
+    work: Path,
+    log: Callable[[str], None],
+) -> Model:
+    """Train, export and calibrate; a run that was stopped goes on from what is in `work`."""
+    started = time.time()
+    torch.set_num_threads(recipe.threads)
+    features = WINDOWS[recipe.window]
+    material = Material.prepare(recipe, settings.seed, work, log)
+    air = richer(material.heard, settings.seed)
+    music = material.music
+
+    def pool(name: str, tracks: list[int], versions: int, seed: int) -> SnippetPool:
+        tiling = tiles.Tiling(
+            music, tiles.lay_tiles(music, tracks, features), versions, features, air, seed
+        )
+        identity = [
+            music.track_ids,
+            tracks,
+            versions,
+            seed,
+            dataclasses.asdict(features),
+            [len(a) for a in (*air.ambiences, *air.rooms)],
+        ]
+        return tiles.make_tiles(
+            tiling, work / name, json.dumps(identity), recipe.workers, lambda x: log(f"{name}: {x}")
+        )
+
+    noise = noise_spectra(air, features, settings.seed)
+    training = pool("tiles", material.training, recipe.tile_versions, settings.seed)
+    checking = pool("tiles-unheard", material.checking, UNHEARD_VERSIONS, settings.seed + 1)
+    pairs = encoder.Pairs(training, noise, settings)
+    unheard = encoder.Pairs(checking, noise, settings)
+    state, figures = encoder.train(pairs, unheard, work, log)
+    light, more = train_light(pairs, unheard, state.trained, LightTraining(), work, log)
+    figures.update(more)
+    story = {**material.story(recipe), "tile_versions": recipe.tile_versions}
+    model = encoder.export(out, state, pairs, light.trained, story, "# Draft")
+    fitted = calibrate(model, material, recipe, settings.seed, log, air)
+    card = cards.encoder_card(
+        recipe.command, settings, features, story, figures, fitted, time.time() - started
+    )
+    return finish(model, fitted, figures, card)
+
+
+def train_head(
+    recipe: Recipe,
+    head: heads.HeadTraining,
+    encoder_name: str,
+    out: Path,
+    work: Path,
+    log: Callable[[str], None],
+) -> Model:
+    """Fit a hash to the embeddings of an encoder, or draw one that needs none; calibrate it."""
+    started = time.time()
+    material = Material.prepare(recipe, head.seed, work, log)
+    story = material.story(recipe)
+    if head.kind == "minhash":
+        model = heads.draw_minhash(WINDOWS[recipe.window], head, story, out)
+    else:
+        hasher = Hasher.load(encoder_name)
+        log(f"embedding {len(material.training)} tracks with {encoder_name}")
+        items = heads.embed(hasher, material.music, material.training, head.seed)
+        model = heads.fit_head(hasher.model, items, head, story, out)
+    fitted = calibrate(model, material, recipe, head.seed, log, richer(material.heard, head.seed))
+    card = cards.head_card(recipe.command, head, encoder_name, story, fitted, time.time() - started)
+    return finish(model, fitted, {}, card)
+
+
+# Versions of the tiles that recall is reported on.
+UNHEARD_VERSIONS = 6
+
+# Beside recordings: simulated rooms, and synthetic babble of one to eight voices, 20 s each.
+SIMULATED_ROOMS = 120
+BABBLES = 60
+BABBLE_SECONDS = 20
+VOICES = 8
+
+
+def richer(air: Surroundings, seed: int) -> Surroundings:
+    """`air` with simulated rooms and synthetic babble beside the recordings."""
+    rng = np.random.default_rng([seed, 7])
+    n = BABBLE_SECONDS * air.sample_rate
+    voices = [
+        babble(n, air.sample_rate, rng, int(rng.integers(1, VOICES + 1))) for _ in range(BABBLES)
+    ]
+    return dataclasses.replace(
+        air,
+        ambiences=[*air.ambiences, *voices],
+        rooms=[*air.rooms, *simulated_rooms(SIMULATED_ROOMS, air.sample_rate, seed)],
+    )
+
+
+# Seconds of each coloured noise among the spectra, by the exponent of its colour.
+COLOURS = (0.0, 0.0, 0.0, 1.0, 2.0)
+COLOURED_SECONDS = 60
+
+
+def noise_spectra(air: Surroundings, features: FeatureConfig, seed: int) -> npt.NDArray[np.float16]:
+    """Spectrograms of all noises one after another, [frames, bands]; see `encoder.Pairs`."""
+    rng = np.random.default_rng([seed, 8])
+    spectra = [
+        spectrogram([one], features)
+        for one in air.ambiences
+        if one.size >= features.snippet_samples
+    ]
+    n = COLOURED_SECONDS * features.sample_rate
+    for exponent in COLOURS:
+        noise = coloured_noise(n, exponent, rng)
+        noise *= np.float32(NOISE_LEVEL) / np.float32(np.sqrt(np.mean(noise**2)))
+        spectra.append(spectrogram([noise], features))
+    return np.concatenate(spectra).astype(np.float16)
+
+
+NOISE_LEVEL = 0.1  # root mean square of coloured noise, well inside float16's range in dB
+
+
+def calibrate(
+    model: Model,
+    material: Material,
+    recipe: Recipe,
+    seed: int,
+    log: Callable[[str], None],
+    air: Surroundings | None = None,
+) -> dict[str, Any]:
+    """The calibration of a model's score, as its config.json holds it."""
+    log("calibrating the score")
+    n = len(material.checking)
+    answers, chance = calibration.ask(
+        Hasher(model),
+        material.music,
+        material.training,
+        material.checking,
+        sizes=[n, 2 * n, n // 2 + len(material.training)],
+        queries=recipe.calibration_queries,
+        surroundings=air or material.heard,
+        same=material.names,
+        seed=seed,
+    )
+    confidence = calibration.fit(answers, chance)
     scores = confidence.score(answers.evidence)
-    fitted = {
+    return {
         **confidence.to_json(),
         "matches": int(scores.size),
         "expected_calibration_error": round(calibration_error(scores, answers.right), 4),
         "brier_score": round(brier_score(scores, answers.right), 4),
     }
-    minutes = (time.time() - started) / 60
+
+
+def finish(
+    model: Model, fitted: Mapping[str, Any], figures: Mapping[str, float], card: str
+) -> Model:
+    """The model folder once more, with calibration, figures and card."""
     config = {**model.config, "calibration": fitted, "figures": figures}
-    shown = "\n".join(f"| {name} | {value:.3f} |" for name, value in figures.items())
-    card = _card(recipe, settings, features, story, shown, fitted, minutes)
-    return save_model(out, config, {"model": model.graph("model")}, model.arrays, card)
+    graphs = {name: model.graph(name) for name in model.graphs}
+    return save_model(model.path, config, graphs, model.arrays, card)
 
 
 def three_ways(
@@ -204,45 +401,6 @@ def _cached_pool(
     np.save(spectra, pool.spectra)
     settings.write_text(identity)
     return pool
-
-
-def _card(
-    recipe: Recipe,
-    settings: forgiving.ForgivingTraining,
-    features: FeatureConfig,
-    story: Mapping[str, Any],
-    figures: str,
-    fitted: Mapping[str, Any],
-    minutes: float,
-) -> str:
-    seconds = features.snippet_samples / features.sample_rate
-    return f"""# Forgiving hash, snippets of {seconds:.2f} s
-
-{len(settings.hidden)} networks of {settings.outputs} outputs on log-mel snippets of
-{features.n_bands} bands and {features.snippet_frames} frames, bits
-dealt out to {settings.n_tables} hash tables by mutual information (Baluja & Covell, IJCAI 2007).
-
-* **Command**: `{recipe.command}`
-* **Data**: {story["tracks_trained"]} tracks ({recipe.excerpts} excerpts in
-  {recipe.versions} versions each) to train the networks, {story["tracks_calibrated"]} others to
-  calibrate the score, {len(story["tracks_held_out"])} held out (listed in `config.json`), no album
-  and no artist on two sides. Every {NOISE_HOLD_OUT}th recording of noise is held out as well.
-* **Seed**: {settings.seed}. **Time**: {minutes:.0f} minutes on one thread, torch {story["torch"]}.
-* **Score**: logistic regression on {fitted["matches"]} matches in indexes of three sizes; expected
-  calibration error {fitted["expected_calibration_error"]}, Brier score {fitted["brier_score"]} on
-  the matches that it was fitted to.
-
-On held-out music, a clean snippet against one that is degraded and up to half a hop
-({features.snippet_hop_s / 2:.2f} s) off:
-
-| figure | value |
-|---|---|
-{figures}
-
-`agreement` is the share of equal bits (chance: 0.5), `nearest` the share of snippets whose nearest
-clean snippet among all held-out excerpts is their own, `effective_bits` the number of independent
-fair bits that would spread distances as much. `hashbeam evaluate lookup` measures look-up.
-"""
 
 
 def require_audio(folders: Sequence[Path]) -> None:

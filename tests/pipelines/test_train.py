@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.util
 import io
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,11 @@ from hashing import audio
 from hashing.confidence import Confidence
 from hashing.encoders import Hasher
 from hashing.models import load_model
+from hashing.scalar import ScalarQuantizer
 from hashing.synthesis import render_track
+from hashing.training import calibration, encoder, recipe, tiles
+from hashing.training.encoder import EncoderTraining
+from hashing.training.light import LightTraining
 from pipelines import train
 from pipelines.cli import main, parse
 from pipelines.versions import open_manifest
@@ -38,6 +44,30 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_train(catalog: Path, out: Path, *flags: str) -> int:
     few = ["--steps", "30", "--songs", "16", "--excerpts", "16", "--queries", "6"]
     return main(["train", "forgiving", "--catalog", str(catalog), "--out", str(out), *few, *flags])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few() -> Iterator[None]:
+    """What no flag makes small: rooms, noises, and the networks of the encoder."""
+    small = functools.partial(
+        EncoderTraining, channels=(4, 6), dimensions=16, bits=40, batch=16, n_tables=4, key_bits=14
+    )
+    light = functools.partial(LightTraining, channels=(4,), steps=6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoder, "EncoderTraining", small)
+        patch.setattr(encoder, "STATISTICS_SNIPPETS", 1024)
+        patch.setattr(recipe, "LightTraining", light)
+        patch.setattr(calibration, "CHANCE_QUERIES", 10)
+        patch.setattr(tiles, "TILE_FRAMES", 64)
+        for name, few in {
+            "SIMULATED_ROOMS": 2,
+            "BABBLES": 2,
+            "BABBLE_SECONDS": 2,
+            "COLOURED_SECONDS": 2,
+            "UNHEARD_VERSIONS": 2,
+        }.items():
+            patch.setattr(recipe, name, few)
+        yield
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +104,8 @@ def test_a_catalogue_becomes_a_model(trained: Trained, catalog: Path) -> None:
     )
     assert any("step     30 of 30  loss 0." in line for line in trained.lines)
     # The whole of the paper's ensemble, at the features of the shipped model.
-    assert hasher.bits == 464
-    assert hasher.n_tables == 20
+    assert hasher.config["bits"] == 464
+    assert hasher.quantizer.n_tables == 20
     assert sorted(path.name for path in out.iterdir()) == [
         "README.md",
         "arrays.safetensors",
@@ -89,9 +119,10 @@ def test_a_catalogue_becomes_a_model(trained: Trained, catalog: Path) -> None:
 
 
 def test_the_card_says_how_it_was_made_and_not_where(trained: Trained, catalog: Path) -> None:
+    # Whoever repeats the command has the same model: all flags but those of one machine.
     card = (trained.out / "README.md").read_text()
     assert "`hashbeam train forgiving --catalog catalog.csv --noise noise " in card
-    assert " --window second --seed 5 --steps 30 --songs 16`" in card
+    assert " --window second --seed 5 --steps 30 --songs 16 --excerpts 16 --queries 6`" in card
     text = card + (trained.out / "config.json").read_text()
     for folder in (catalog.parent, trained.out.parent):
         assert str(folder) not in text
@@ -113,11 +144,73 @@ def test_the_same_command_goes_on_and_gives_the_same_model(
     assert not (tmp_path / "again.work").exists()
 
 
+def run_encoder(catalog: Path, out: Path, *flags: str) -> int:
+    few = ["--steps", "8", "--tile-versions", "2", "--queries", "4", "--seed", "5"]
+    return main(["train", "encoder", "--catalog", str(catalog), "--out", str(out), *few, *flags])
+
+
+@pytest.fixture(scope="module")
+def trained_encoder(catalog: Path, tmp_path_factory: pytest.TempPathFactory, _few: None) -> Trained:
+    out = tmp_path_factory.mktemp("trained") / "models" / "encoder"
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        status = run_encoder(catalog, out)
+    return Trained(out, [], status, said.getvalue().splitlines())
+
+
+def test_a_catalogue_becomes_an_encoder(
+    trained_encoder: Trained, catalog: Path, tmp_path: Path
+) -> None:
+    out = trained_encoder.out
+    assert trained_encoder.status == 0
+    hasher = Hasher.load(str(out))
+    assert trained_encoder.lines[-1] == (
+        f"model {out} with digest {hasher.digest[:16]}; use it with --model {out}"
+    )
+    assert any("step      8 of 8  loss " in line for line in trained_encoder.lines)
+    assert isinstance(hasher.quantizer, ScalarQuantizer)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "README.md",
+        "arrays.safetensors",
+        "config.json",
+        "model.onnx",
+        "query.onnx",
+    ]
+    story = hasher.config["training"]
+    assert (story["seed"], story["steps"], story["tile_versions"]) == (5, 8, 2)
+    assert Confidence.from_json(hasher.config["calibration"]) != Confidence()
+    card = (out / "README.md").read_text()
+    assert "`hashbeam train encoder --catalog catalog.csv --group " in card
+    assert " --window second --seed 5 --steps 8 --tile-versions 2 --queries 4`" in card
+    for folder in (catalog.parent, out.parent):
+        assert str(folder) not in card + (out / "config.json").read_text()
+    assert run_index(catalog, tmp_path / "index", out) == 0
+    assert open_manifest(str(tmp_path / "index")).model["digest"] == hasher.digest
+
+
+def test_the_same_command_goes_on_with_the_encoder(
+    trained_encoder: Trained, catalog: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = f"{trained_encoder.out}.work"
+    assert run_encoder(catalog, tmp_path / "again", "--work", work) == 0
+    said = capsys.readouterr().out
+    assert "resuming at step 8 of 8" in said
+    assert "light encoder: resuming at step 6 of 6" in said
+    again, first = (load_model(str(out)) for out in (tmp_path / "again", trained_encoder.out))
+    assert again.digest == first.digest
+    assert again.config["calibration"] == first.config["calibration"]
+    # What has been learned cannot be unlearned.
+    assert run_encoder(catalog, tmp_path / "less", "--work", work, "--steps", "4") == 1
+    text = error_line(capsys, "train")
+    assert "has learned for 8 steps, which is more than 4" in text
+    assert not (tmp_path / "less").exists()
+
+
 def test_parsing_runs_nothing() -> None:
     module, args, leftover = parse("train", ["forgiving", "--catalog", "c", "--noise", "a", "b"])
     assert module is train
     assert (args.kind, args.catalog, args.noise, args.rooms) == ("forgiving", "c", ["a", "b"], [])
     assert (args.seed, args.threads, args.steps, args.work) == ("1", "1", None, None)
+    assert (args.tile_versions, args.excerpts, args.queries) == (None, None, None)
     assert args.group == ["album", "artist_name"]
     assert leftover == []
 
@@ -127,7 +220,9 @@ def test_an_unknown_kind(
     kind: str, catalog: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", kind, "--catalog", str(catalog), "--out", str(tmp_path / "m")]) == 2
-    assert f"no kind {kind!r} to train: use one of forgiving" in error_line(capsys, "train")
+    line = error_line(capsys, "train")
+    assert f"no kind {kind!r} to train: use one of {', '.join(train.KINDS)}" in line
+    assert "forgiving" in train.KINDS
 
 
 @pytest.mark.parametrize(
@@ -153,6 +248,38 @@ def test_mistakes_in_the_command_line_are_named_together(
     assert all(word in text for word in words)
 
 
+@pytest.mark.parametrize(
+    ("kind", "flag", "value", "kinds"),
+    [
+        ("encoder", "--songs", "16", "forgiving"),
+        ("encoder", "--excerpts", "16", "forgiving"),
+        ("forgiving", "--tile-versions", "4", "encoder"),
+        ("lsh", "--steps", "9", "encoder, forgiving"),
+        ("minhash", "--songs", "16", "forgiving"),
+    ],
+)
+def test_flags_of_another_kind_are_refused(
+    kind: str, flag: str, value: str, kinds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", kind, "--catalog", "c.csv", "--out", "m", flag, value]) == 2
+    assert f"{flag}: is for {kinds}, not for {kind}" in error_line(capsys, "train")
+
+
+@pytest.mark.parametrize("kind", ["encoder", "forgiving"])
+def test_flags_of_heads_are_not_for_networks(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--encoder", "contrastive", "--bits", "64"]
+    assert main(["train", kind, "--catalog", "c.csv", "--out", "m", *flags]) == 2
+    text = error_line(capsys, "train")
+    assert "--encoder: is for lsh, " in text
+    assert "--bits: is for lsh, " in text
+
+
+def test_a_tile_has_a_clean_and_a_degraded_version(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--catalog", "c.csv", "--out", "m", "--tile-versions", "1"]
+    assert main(["train", "encoder", *flags]) == 2
+    assert "--tile-versions: must be 2" in error_line(capsys, "train")
+
+
 def test_no_kind_at_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train"]) == 2
     assert "KIND" in error_line(capsys, "train")
@@ -164,7 +291,7 @@ def test_a_catalogue_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFix
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["torch", "onnx"])
+@pytest.mark.parametrize("name", ["torch", "onnx", "pyroomacoustics"])
 def test_without_what_training_needs(
     name: str,
     catalog: Path,

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from training_fixture import FEATURES, RATE, small_pool
+from training_fixture import FEATURES, RATE, Log, small_pool
 
 from hashing import codes
 from hashing.encoders import Hasher
@@ -15,6 +14,7 @@ from hashing.errors import ModelError
 from hashing.features import standardise
 from hashing.forgiving import group_bits
 from hashing.models import Model
+from hashing.quantizers import SignQuantizer
 from hashing.synthesis import render_track
 from hashing.training import forgiving
 from hashing.training.forgiving import (
@@ -60,23 +60,6 @@ def unheard() -> SnippetPool:
     return small_pool(24, seed=2)
 
 
-class Log:
-    """Lines of progress; `stop_at` is the step at whose line the run is killed."""
-
-    def __init__(self, stop_at: int = -1) -> None:
-        self.lines: list[str] = []
-        self.stop_at = stop_at
-
-    def __call__(self, line: str) -> None:
-        self.lines.append(line)
-        if line.startswith(f"step {self.stop_at:6d} "):
-            raise KeyboardInterrupt
-
-    def figures(self, name: str) -> list[float]:
-        found = [re.search(rf"{name} (-?[\d.]+)", line) for line in self.lines]
-        return [float(match[1]) for match in found if match]
-
-
 def run(
     pools: tuple[SnippetPool, SnippetPool],
     folder: Path,
@@ -115,7 +98,7 @@ def test_a_run_that_was_stopped_goes_on(
     resumed_at: int | None,
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run((pool, unheard), tmp_path, log=Log(stop_at))
+        run((pool, unheard), tmp_path, log=Log(f"step {stop_at:6d} "))
     log = Log()
     assert run((pool, unheard), tmp_path, log=log).digest == undisturbed.digest
     resumed = [line for line in log.lines if line.startswith("resuming")]
@@ -367,12 +350,15 @@ def test_the_exported_model_hashes_as_it_was_measured(
     cut = pool.snippets(excerpt, version, offset)
     inputs = torch.from_numpy(standardise(cut, FEATURES) @ front)
     expected = (respond(state, inputs) - thresholds.medians) / thresholds.spreads
-    np.testing.assert_allclose(hasher.margins(cut), expected, atol=2e-3)
-    found = codes.unpack(hasher.encode(cut), hasher.bits)
+    quantizer = hasher.quantizer
+    assert isinstance(quantizer, SignQuantizer)
+    margins = quantizer.margins(hasher.respond(cut).responses)
+    np.testing.assert_allclose(margins, expected, atol=2e-3)
+    found = codes.unpack(hasher.encode(cut), quantizer.bits)
     clear = np.abs(expected) > 2e-3
     np.testing.assert_array_equal(found[clear], (expected > 0)[clear])
     np.testing.assert_allclose(found.mean(axis=0), 0.5, atol=0.08)
-    np.testing.assert_array_equal(hasher.table_bits(12), group_bits(thresholds.bits, 4, 12))
+    np.testing.assert_array_equal(quantizer.tables, group_bits(thresholds.bits, 4, 12))
     assert hasher.hash_track([render_track(1, 4.0, RATE)]).codes.shape[1] == 5
     config = model.config
     assert config["kind"] == "forgiving"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hashing.training.export import ensemble_graph
-from hashing.training.networks import NETWORKS_PER_CHUNK, Ensemble
+from hashing.training.networks import NETWORKS_PER_CHUNK, ConvEncoder, Ensemble
 
 SIZES = list(range(3, 3 + 2 * NETWORKS_PER_CHUNK + 3))
 
@@ -106,3 +106,101 @@ def test_the_same_weights_give_the_same_bytes(network: Ensemble) -> None:
     front = np.ones((30, 12), np.float32)
     first, again = (ensemble_graph(front, *network.fused()) for _ in range(2))
     assert first == again
+
+
+# The encoder.
+
+
+@pytest.fixture
+def encoder() -> ConvEncoder:
+    """A small encoder that has seen batches."""
+    torch.manual_seed(5)
+    made = ConvEncoder(16, 14, (4, 6, 8), 10, 12)
+    with torch.no_grad():
+        for _ in range(10):
+            made(torch.randn(64, 16, 14) * 1.5 + 0.3)
+    return made
+
+
+def test_an_encoder_of_the_shipped_size_costs_what_it_says() -> None:
+    made = ConvEncoder(64, 28, (32, 64, 128, 128), 128, 256).eval()
+    products = 0
+
+    def count(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
+        nonlocal products
+        weight = module.weight
+        assert isinstance(weight, torch.Tensor)
+        products += weight[0].numel() * output[0].numel()
+
+    for module in made.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            module.register_forward_hook(count)  # type: ignore[arg-type]
+    embedding, logits = made(torch.randn(1, 64, 28))
+    assert (embedding.shape, logits.shape) == ((1, 128), (1, 256))
+    # 4 × 4 places of 128 channels are joined and projected.
+    assert made.project.in_features == 16 * 128
+    assert products == pytest.approx(5.0e6, rel=0.02)
+
+
+@pytest.mark.parametrize("channels", [(5,), (5, 7), (5, 7, 9), (5, 7, 9, 11)])
+def test_a_lighter_encoder_has_fewer_layers(channels: tuple[int, ...]) -> None:
+    made = ConvEncoder(64, 28, channels, 10, 12)
+    kernels = [layer for layer in made.trunk if isinstance(layer, torch.nn.Conv2d)]
+    assert [kernel.out_channels for kernel in kernels] == list(channels)
+    assert made.depth == len(channels)
+    # Bands by 4, then each of two layers halves both; the fourth layer keeps its size.
+    places = {1: 16 * 14, 2: 8 * 7, 3: 4 * 4, 4: 4 * 4}[len(channels)]
+    assert made.project.in_features == places * channels[-1]
+    # To measure the size, no batch was counted.
+    assert made.training
+    assert all(
+        int(layer.num_batches_tracked) == 0
+        for layer in made.modules()
+        if isinstance(layer, torch.nn.BatchNorm2d) and layer.num_batches_tracked is not None
+    )
+
+
+def test_embeddings_have_length_one_and_bits_are_balanced(encoder: ConvEncoder) -> None:
+    embedding, logits = encoder.train()(torch.randn(200, 16, 14))
+    torch.testing.assert_close(embedding.norm(dim=1), torch.ones(200))
+    torch.testing.assert_close(logits.mean(dim=0), torch.zeros(12), atol=1e-4, rtol=0)
+    torch.testing.assert_close(logits.var(dim=0, correction=0), torch.ones(12), atol=0.05, rtol=0)
+
+
+def test_half_precision_stops_before_the_embedding(encoder: ConvEncoder) -> None:
+    x = torch.randn(20, 16, 14)
+    whole, _ = encoder.eval()(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        embedding, logits = encoder(x)
+    assert embedding.dtype == logits.dtype == torch.float32
+    torch.testing.assert_close(embedding.norm(dim=1), torch.ones(20))
+    torch.testing.assert_close(embedding, whole, atol=0.05, rtol=0)
+
+
+def test_a_snippet_does_not_see_the_others_of_its_batch(encoder: ConvEncoder) -> None:
+    x = torch.randn(9, 16, 14)
+    together, _ = encoder.eval()(x)
+    alone, _ = encoder(x[4:5])
+    torch.testing.assert_close(together[4:5], alone)
+
+
+def test_folded_layers_are_the_trained_ones(encoder: ConvEncoder) -> None:
+    layers, project, head = encoder.eval().folded()
+    x = torch.randn(30, 16, 14)
+    value = x[:, None]
+    for layer in layers:
+        value = torch.relu(
+            torch.nn.functional.conv2d(
+                value,
+                torch.from_numpy(layer.weight),
+                torch.from_numpy(layer.bias),
+                layer.strides,
+                layer.padding,
+            )
+        )
+    projected = value.flatten(1).numpy() @ project[0] + project[1]
+    embedding = projected / np.linalg.norm(projected, axis=1, keepdims=True)
+    expected, logits = encoder(x)
+    np.testing.assert_allclose(embedding, expected.detach().numpy(), atol=1e-5)
+    responses = embedding @ head[0] + head[1]
+    np.testing.assert_allclose(responses, logits.detach().numpy(), atol=2e-4)

@@ -90,20 +90,24 @@ def test_a_track_shorter_than_an_excerpt_is_filled_up_with_silence() -> None:
 
 
 def test_degradations_happen_as_often_as_they_should(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = dict.fromkeys(("equalise", "clip", "reverberate", "add_noise"), 0)
-    ratios = []
+    counts = dict.fromkeys(("equalise", "clip", "reverberate", "add_noise", "recode"), 0)
+    ratios: list[float] = []
+    codecs: list[tuple[object, ...]] = []
 
     def counted(name: str):  # type: ignore[no-untyped-def]
         def call(samples: np.ndarray, *args: float) -> np.ndarray:
             counts[name] += 1
             if name == "add_noise":
                 ratios.append(args[1])
+            if name == "recode":
+                codecs.append(args)
             return samples
 
         return call
 
-    for name in counts:
+    for name in ("equalise", "clip", "reverberate", "add_noise"):
         monkeypatch.setattr(conditions, name, counted(name))
+    monkeypatch.setattr(augment, "recode", counted("recode"))
     rng = np.random.default_rng(1)
     samples, n = np.ones(64, np.float32), 4000
     for _ in range(n):
@@ -114,12 +118,48 @@ def test_degradations_happen_as_often_as_they_should(monkeypatch: pytest.MonkeyP
         ("clip", augment.CLIP_CHANCE),
         ("reverberate", augment.ROOM_CHANCE),
         ("add_noise", augment.NOISE_CHANCE),
+        ("recode", augment.CODEC_CHANCE),
     ):
         deviation = math.sqrt(changed * chance / n)
         assert abs(counts[name] / n - changed * chance) < 4 * deviation
     # Below the 0 dB that look-up is measured at, and above what nobody notices.
-    assert -3.0 <= min(ratios) < -2.5
-    assert 17.5 < max(ratios) <= 18.0
+    assert -5.0 <= min(ratios) < -4.5
+    assert 14.5 < max(ratios) <= 15.0
+    assert set(codecs) == {(RATE, "mp3", 64_000), (RATE, "opus", 24_000)}
+
+
+def test_rooms_are_statistical_or_of_the_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = np.array([1.0, 0.5], np.float32)
+    heard: list[bool] = []
+
+    def kept(samples: np.ndarray, room: np.ndarray) -> np.ndarray:
+        heard.append(room is own)
+        return samples
+
+    monkeypatch.setattr(conditions, "reverberate", kept)
+    monkeypatch.setattr(augment, "CODEC_CHANCE", 0.0)
+    monkeypatch.setattr(augment, "NOISE_CHANCE", 0.0)
+    rng, n = np.random.default_rng(6), 2000
+    for _ in range(n):
+        degrade(np.ones(64, np.float32), Surroundings(RATE, (), [own]), rng)
+    share = 1.0 - augment.STATISTICAL_ROOM_CHANCE
+    assert abs(np.mean(heard) - share) < 4 * math.sqrt(share * (1 - share) / len(heard))
+
+
+def test_a_codec_comes_last_and_takes_what_it_always_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("EQUALISER_CHANCE", "CLIP_CHANCE", "ROOM_CHANCE", "NOISE_CHANCE", "CLEAN_CHANCE"):
+        monkeypatch.setattr(augment, name, 0.0)
+    monkeypatch.setattr(augment, "CODEC_CHANCE", 1.0)
+    samples = render_track(3, 1.5, RATE)
+    versions = [degrade(samples, Surroundings(RATE), np.random.default_rng(s)) for s in range(6)]
+    # The same moment in one of two codecs, a little changed.
+    assert len({version.tobytes() for version in versions}) == 2
+    for version in versions:
+        assert version.shape == samples.shape
+        assert version.dtype == np.float32
+        assert 0.95 < np.corrcoef(version, samples)[0, 1] < 1.0
 
 
 def test_degraded_music_keeps_its_length_and_its_source() -> None:
@@ -147,7 +187,7 @@ def test_recorded_ambiences_are_heard() -> None:
         out = degrade(quiet, Surroundings(RATE, [tone]), rng)
         spectrum = np.abs(np.fft.rfft(out)) ** 2
         found += spectrum[1000] > 20 * np.median(spectrum)
-    assert found >= 15  # 0.85 * 0.7 * 0.65 of 60, most of them loud enough, is 23
+    assert found >= 20  # 0.92 * 0.8 * 0.7 of 60, most of them loud enough, is 31
 
 
 def patterned_pool(seed: int) -> SnippetPool:

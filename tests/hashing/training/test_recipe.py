@@ -8,21 +8,28 @@ from typing import Any
 
 import numpy as np
 import pytest
-from training_fixture import FEATURES, RATE
+from training_fixture import FEATURES, RATE, TINY_ENCODER
 
 from hashing import audio
+from hashing.conditions import Surroundings
 from hashing.confidence import Confidence
 from hashing.encoders import Hasher
 from hashing.errors import AudioError, HashbeamError
+from hashing.memory_index import memory_searcher
 from hashing.synthesis import render_track
-from hashing.training import forgiving, recipe
+from hashing.training import calibration, encoder, forgiving, recipe, tiles
 from hashing.training.forgiving import ForgivingTraining
+from hashing.training.light import LightTraining
 from hashing.training.recipe import (
+    Material,
     Recipe,
     noise_files,
+    noise_spectra,
     require_audio,
+    richer,
     surroundings,
     three_ways,
+    train_encoder,
     train_forgiving,
 )
 
@@ -38,6 +45,7 @@ SETTINGS = ForgivingTraining(
     steps=12,
     seed=1,
 )
+ENCODER = dataclasses.replace(TINY_ENCODER, key_bits=14, steps=30, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +62,29 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = functools.partial(dataclasses.replace, FEATURES)
-    monkeypatch.setattr(recipe, "FeatureConfig", small)
+    monkeypatch.setitem(recipe.WINDOWS, "second", FEATURES)
     monkeypatch.setattr(forgiving, "STATISTICS_SNIPPETS", 1024)
+    monkeypatch.setattr(encoder, "STATISTICS_SNIPPETS", 1024)
+    monkeypatch.setattr(calibration, "CHANCE_QUERIES", 4)
+    monkeypatch.setattr(tiles, "TILE_FRAMES", 56)
     monkeypatch.setattr(recipe, "HOLD_OUT_SHARE", 0.25)
     monkeypatch.setattr(recipe, "CALIBRATION_SHARE", 0.25)
+    light = functools.partial(LightTraining, channels=(4, 6), steps=12)
+    monkeypatch.setattr(recipe, "LightTraining", light)
+    for name, few in {
+        "SIMULATED_ROOMS": 2,
+        "BABBLES": 3,
+        "BABBLE_SECONDS": 2,
+        "VOICES": 2,
+        "COLOURED_SECONDS": 2,
+        "UNHEARD_VERSIONS": 2,
+    }.items():
+        monkeypatch.setattr(recipe, name, few)
 
 
 def made(rows: list[dict[str, str]], **changes: Any) -> Recipe:
-    few = {"excerpts": 24, "versions": 2, "calibration_queries": 8}
-    return Recipe(rows, **{**few, "command": "hashbeam train forgiving", **changes})
+    few = {"excerpts": 24, "versions": 2, "tile_versions": 3, "calibration_queries": 8}
+    return Recipe(rows, **{**few, "workers": 1, "command": "hashbeam train", **changes})
 
 
 def test_a_model_is_trained_calibrated_and_told_about(
@@ -89,10 +110,12 @@ def test_a_model_is_trained_calibrated_and_told_about(
     for text in (
         "# Forgiving hash",
         "8 networks of 4 outputs",
-        f"{counts[0]} tracks (24 excerpts in\n  2 versions each)",
+        f"{counts[0]} tracks to train, {counts[1]} others to\n  calibrate",
+        f"score, {counts[2]} held out",
+        "**Pool**: 24 excerpts in 2 versions each.",
         f"| nearest | {config['figures']['nearest']:.3f} |",
         "**Seed**: 1.",
-        "`hashbeam train forgiving`",
+        "`hashbeam train`",
     ):
         assert text in card
     assert str(tmp_path) not in card + json.dumps(config)
@@ -152,6 +175,216 @@ def test_music_that_cannot_be_split_is_refused(music: list[dict[str, str]], tmp_
     assert text.startswith("16 tracks cannot be split so that no album or artist_name is on two")
     assert "--group" in text
     assert not (tmp_path / "m").exists()
+
+
+# The encoder.
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """What one run of the recipe gave."""
+
+    folder: Path
+    hasher: Hasher
+    lines: list[str]
+
+
+@pytest.fixture
+def made_once(
+    music: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory, shared: dict[str, Made]
+) -> Made:
+    """A trained encoder; not to be changed."""
+    if not shared:  # once for all tests, with the small settings that each test has
+        folder = tmp_path_factory.mktemp("encoder")
+        lines: list[str] = []
+        model = train_encoder(made(music), ENCODER, folder / "m", folder / "w", lines.append)
+        shared["made"] = Made(folder, Hasher(model), lines)
+    return shared["made"]
+
+
+@pytest.fixture(scope="module")
+def shared() -> dict[str, Made]:
+    """What tests of this module share."""
+    return {}
+
+
+def test_an_encoder_is_trained_calibrated_and_told_about(
+    made_once: Made, music: list[dict[str, str]]
+) -> None:
+    folder, lines, config = made_once.folder, made_once.lines, made_once.hasher.config
+    training, checking, held_out = three_ways(music, ["album"], 1)
+    counts = (len(training), len(checking), len(held_out))
+    assert lines[0] == "{} tracks to train, {} to calibrate, {} held out".format(*counts)
+    # Two tiles a track, in blocks of 16.
+    assert f"tiles: 100% of {2 * counts[0]} tiles" in lines
+    assert f"tiles-unheard: 100% of {2 * counts[1]} tiles" in lines
+    assert any(line.startswith("step     30 of 30  loss ") for line in lines)
+    assert any(line.startswith("light step     12 of 12  nearest ") for line in lines)
+    assert lines[-1] == "calibrating the score"
+    assert config["kind"] == "scalar"
+    assert config["features"] == dataclasses.asdict(FEATURES)
+    assert config["training"]["tracks_held_out"] == [f"t{i}" for i in held_out]
+    assert config["training"]["tile_versions"] == 3
+    assert config["training"]["channels"] == [4, 6, 8]
+    assert set(config["figures"]) == {"recall", "recall_binary", "likeness", "recall_light"}
+    fitted = config["calibration"]
+    assert Confidence.from_json(fitted) != Confidence()
+    assert fitted["matches"] > 0
+    card = (folder / "m/README.md").read_text()
+    for text in (
+        "# Contrastive encoder, snippets of 0.53 s",
+        "3 layers (4, 6, 8\nchannels)",
+        "16 bands and 14 frames\ninto 16 numbers",
+        f"{counts[0]} tracks to train, {counts[1]} others to\n  calibrate",
+        f"score, {counts[2]} held out",
+        "in 3 versions each; 30 steps of\n  16 pairs",
+        f"| recall | {config['figures']['recall']:.3f} |",
+        f"| likeness | {config['figures']['likeness']:.3f} |",
+        "**Seed**: 1.",
+        "`hashbeam train`",
+    ):
+        assert text in card
+    assert str(folder) not in card + json.dumps(config)
+
+
+def test_the_encoder_is_ready_to_be_used(made_once: Made) -> None:
+    # That a trained one finds music is for the tests of the encoder: this one has 30 steps.
+    hasher = Hasher.load(str(made_once.folder / "m"))
+    assert hasher.digest == made_once.hasher.digest
+    assert hasher.model.graphs == ["model", "query"]
+    songs = [render_track(i, 4.0, RATE) for i in range(16)]
+    searcher = memory_searcher(hasher, [hasher.hash_track([song]) for song in songs], 12)
+    assert searcher.confidence == Confidence.from_json(hasher.config["calibration"])
+    for answers in searcher.search([hasher.hash_query([song[RATE:]]) for song in songs[:3]]):
+        assert answers
+        assert all(0.0 < match.score < 1.0 for match in answers)
+
+
+def test_a_second_encoder_of_the_same_seed_is_the_same(
+    made_once: Made, music: list[dict[str, str]], tmp_path: Path
+) -> None:
+    # Made by two processes, and asked other questions for its score.
+    many = made(music, workers=2, calibration_queries=4)
+    model = train_encoder(many, ENCODER, tmp_path / "m", tmp_path / "w", lambda _: None)
+    assert model.digest == made_once.hasher.digest
+    assert model.config["figures"] == made_once.hasher.config["figures"]
+    assert model.config["calibration"] != made_once.hasher.config["calibration"]
+
+
+def test_a_stopped_encoder_goes_on(
+    made_once: Made, music: list[dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (ENCODER, tmp_path / "m", tmp_path / "w")
+    monkeypatch.setattr(encoder, "STEPS_PER_REPORT", 10)
+
+    def run(stop_at: str) -> list[str]:
+        lines: list[str] = []
+
+        def log(line: str) -> None:
+            lines.append(line)
+            if line.startswith(stop_at):
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train_encoder(made(music), *arguments, log)
+        return lines
+
+    run("tiles: ")
+    run("step     20")
+    lines = run("light step     12")
+    assert not any("of 18 tiles" in line for line in lines)
+    assert "resuming at step 20 of 30" in lines
+    lines = run("calibrating")
+    assert "light encoder: resuming at step 12 of 12" in lines
+    model = train_encoder(made(music), *arguments, lambda _: None)
+    assert model.digest == made_once.hasher.digest
+    assert model.config["calibration"] == made_once.hasher.config["calibration"]
+
+
+def test_an_encoder_that_learns_more_teaches_another_light_one(
+    made_once: Made, music: list[dict[str, str]], tmp_path: Path
+) -> None:
+    arguments = (tmp_path / "m", tmp_path / "w")
+    short, longer = (dataclasses.replace(ENCODER, steps=steps) for steps in (4, 8))
+    train_encoder(made(music), short, *arguments, lambda _: None)
+    lines: list[str] = []
+    train_encoder(made(music), longer, *arguments, lines.append)
+    assert "resuming at step 4 of 8" in lines
+    assert not any("light encoder: resuming" in line for line in lines)
+    # More versions are other tiles: everything begins again.
+    lines = []
+    train_encoder(made(music, tile_versions=2), longer, *arguments, lines.append)
+    assert any(line.startswith("tiles: 100%") for line in lines)
+    assert not any("resuming" in line for line in lines)
+
+
+def test_tracks_that_hold_no_tile_are_refused(
+    music: list[dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "TILE_FRAMES", 256)
+    with pytest.raises(HashbeamError, match=r"tracks holds 8\.1 s of music .* add longer ones"):
+        train_encoder(made(music), ENCODER, tmp_path / "m", tmp_path / "w", lambda _: None)
+    assert not (tmp_path / "m").exists()
+
+
+# What music is heard in.
+
+
+def test_material_is_split_and_named(music: list[dict[str, str]], tmp_path: Path) -> None:
+    rows = [{**row, "piece": "" if i % 2 else f"piece {i // 4}"} for i, row in enumerate(music)]
+    (tmp_path / "n").mkdir()
+    for i in range(5):
+        hiss = 0.1 * np.random.default_rng(i).standard_normal(RATE // 2 + i).astype(np.float32)
+        audio.encode(hiss, RATE, str(tmp_path / "n" / f"{i}.wav"), codec="wav")
+    lines: list[str] = []
+    asked = made(rows, same_column="piece", noise=[tmp_path / "n"])
+    material = Material.prepare(asked, 1, tmp_path / "w", lines.append)
+    parts = (material.training, material.checking, material.held_out)
+    assert parts == three_ways(rows, ["album"], 1)
+    # Tracks of one piece have one name; those of none have their own.
+    assert material.names[:6] == ["piece 0", "t1", "piece 0", "t3", "piece 1", "t5"]
+    # Every fourth noise is heard by no one but the hold-out.
+    sizes = [one.size for one in material.heard.ambiences]
+    assert sizes == [RATE // 2 + i for i in (0, 1, 2, 4)]
+    assert [one.size for one in material.unheard.ambiences] == [RATE // 2 + 3]
+    story = material.story(asked)
+    assert story["noise_held_out"] == ["3.wav"]
+    assert story["tracks_held_out"] == [f"t{i}" for i in material.held_out]
+
+
+def test_recordings_are_joined_by_what_can_be_computed() -> None:
+    own = [np.ones(100, np.float32)]
+    air = Surroundings(RATE, own, own)
+    more, again, other = (richer(air, seed) for seed in (1, 1, 2))
+    assert len(more.ambiences) == 1 + 3
+    assert len(more.rooms) == 1 + 2
+    assert more.ambiences[0] is own[0]
+    assert more.rooms[0] is own[0]
+    for one, same, another in (
+        (more.ambiences[1], again.ambiences[1], other.ambiences[1]),
+        (more.rooms[1], again.rooms[1], other.rooms[1]),
+    ):
+        np.testing.assert_array_equal(one, same)
+        assert not np.array_equal(one, another)
+    assert {one.size for one in more.ambiences[1:]} == {2 * RATE}
+    assert air.ambiences is own
+
+
+def test_spectra_of_noises_follow_one_another() -> None:
+    tone = np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE).astype(np.float32)
+    short = np.ones(FEATURES.snippet_samples - 1, np.float32)  # holds no snippet
+    found = noise_spectra(Surroundings(RATE, [tone, short]), FEATURES, seed=1)
+    # A window of 1,024 every 250 samples: 28 frames of the tone, 60 of each of five colours.
+    assert found.shape == (28 + 5 * 60, 16)
+    assert found.dtype == np.float16
+    assert np.isfinite(found).all()
+    bands = found[:28].astype(float).mean(axis=0)
+    assert bands.max() > np.sort(bands)[-4] + 30
+    white, red = found[28:88].astype(float), found[-60:].astype(float)
+    # White noise is louder in wide bands, red noise in low ones.
+    assert white.mean(axis=0)[0] < white.mean(axis=0)[-1]
+    assert red.mean(axis=0)[0] > red.mean(axis=0)[-1] + 10
+    np.testing.assert_array_equal(found, noise_spectra(Surroundings(RATE, [tone]), FEATURES, 1))
 
 
 def recordings(folder: Path, names: list[str]) -> Path:

@@ -1,0 +1,132 @@
+"""Model cards: what a model is, what it was made from, by which command, and how good it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hashing.features import FeatureConfig
+from hashing.training.encoder import EncoderTraining
+from hashing.training.forgiving import ForgivingTraining
+from hashing.training.heads import HeadTraining
+
+
+def forgiving_card(
+    command: str,
+    settings: ForgivingTraining,
+    features: FeatureConfig,
+    story: Mapping[str, Any],
+    figures: Mapping[str, float],
+    fitted: Mapping[str, Any],
+    seconds: float,
+) -> str:
+    """The card of a forgiving hash."""
+    return f"""# Forgiving hash, snippets of {_snippet(features)}
+
+{len(settings.hidden)} networks of {settings.outputs} outputs on log-mel snippets of
+{features.n_bands} bands and {features.snippet_frames} frames, bits
+dealt out to {settings.n_tables} hash tables by mutual information (Baluja & Covell, IJCAI 2007).
+
+{_origin(command, settings.seed, story, seconds)}
+* **Pool**: {story["excerpts"]} excerpts in {story["versions"]} versions each.
+{_score(fitted)}
+
+On held-out music, a clean snippet against one that is degraded and up to half a hop
+({features.snippet_hop_s / 2:.2f} s) off:
+
+{_table(figures)}
+
+`agreement` is the share of equal bits (chance: 0.5), `nearest` the share of snippets whose nearest
+clean snippet among all held-out excerpts is their own, `effective_bits` the number of independent
+fair bits that would spread distances as much. `hashbeam evaluate lookup` measures look-up.
+"""
+
+
+def encoder_card(
+    command: str,
+    settings: EncoderTraining,
+    features: FeatureConfig,
+    story: Mapping[str, Any],
+    figures: Mapping[str, float],
+    fitted: Mapping[str, Any],
+    seconds: float,
+) -> str:
+    """The card of a contrastive encoder."""
+    return f"""# Contrastive encoder, snippets of {_snippet(features)}
+
+A convolutional network of {len(settings.channels)} layers ({", ".join(map(str, settings.channels))}
+channels) turns a log-mel snippet of {features.n_bands} bands and {features.snippet_frames} frames
+into {settings.dimensions} numbers, which are kept in four bits each. {settings.n_tables} hash
+tables have keys of signs of {settings.bits} learned projections, dealt out by mutual information.
+
+{_origin(command, settings.seed, story, seconds)}
+* **Pool**: tiles of 8 s in {story["tile_versions"]} versions each; {settings.steps} steps of
+  {settings.batch} pairs, NT-Xent with a temperature of {settings.temperature}.
+{_score(fitted)}
+
+On the tracks that the score is calibrated with, a degraded snippet against clean ones of the same
+tracks:
+
+{_table(figures)}
+
+`recall` is the share of degraded snippets, of half of them an edge unheard, whose nearest clean
+snippet is their own, by embeddings; `recall_binary` compares with signs only. `hashbeam evaluate
+lookup` measures look-up.
+"""
+
+
+def head_card(
+    command: str,
+    head: HeadTraining,
+    encoder: str,
+    story: Mapping[str, Any],
+    fitted: Mapping[str, Any],
+    seconds: float,
+) -> str:
+    """The card of a hash on an encoder's embeddings, or of Min-Hash, which has no encoder."""
+    what = HEAD_NAMES.get(head.kind, head.kind)
+    on = "of wavelets" if head.kind == "minhash" else f"on the embeddings of `{encoder}`"
+    return f"""# {what}
+
+{what} {on}, for comparison with the shipped models.
+
+{_origin(command, head.seed, story, seconds)}
+{_score(fitted)}
+
+`hashbeam evaluate lookup` measures look-up.
+"""
+
+
+HEAD_NAMES = {
+    "lsh": "Sign-LSH (Charikar, 2002)",
+    "pca": "Principal components with median thresholds",
+    "itq": "Iterative quantization (Gong & Lazebnik, 2011)",
+    "transport": "Balancing by optimal transport",
+    "pq": "Product quantization (Jégou et al., 2011)",
+    "opq": "Optimised product quantization (Ge et al., 2013)",
+    "minhash": "Min-Hash (Waveprint: Baluja & Covell, 2006)",
+}
+
+
+def _snippet(features: FeatureConfig) -> str:
+    return f"{features.snippet_samples / features.sample_rate:.2f} s"
+
+
+def _origin(command: str, seed: int, story: Mapping[str, Any], seconds: float) -> str:
+    return f"""* **Command**: `{command}`
+* **Data**: {story["tracks_trained"]} tracks to train, {story["tracks_calibrated"]} others to
+  calibrate the score, {len(story["tracks_held_out"])} held out (listed in `config.json`), no album
+  and no artist on two sides. Recordings of noise that are held out are listed there as well.
+* **Seed**: {seed}. **Time**: {seconds / 60:.0f} minutes (the last run of the command, which goes on
+  where an earlier one stopped), torch {story["torch"]}."""
+
+
+def _score(fitted: Mapping[str, Any]) -> str:
+    return f"""* **Score**: logistic regression on {fitted["matches"]} matches in indexes of three
+  sizes; expected calibration error {fitted["expected_calibration_error"]}, Brier score
+  {fitted["brier_score"]} on the matches that it was fitted to."""
+
+
+def _table(figures: Mapping[str, float]) -> str:
+    rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in figures.items())
+    return f"| figure | value |\n|---|---|\n{rows}"

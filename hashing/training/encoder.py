@@ -1,0 +1,426 @@
+"""Training the snippet encoder: the same moment heard twice is near, everything else is far.
+
+A clean snippet on one side, on the other the same moment degraded and up to half an index hop off;
+the others of the batch are what it must not be taken for (NT-Xent: Chen et al., ICML 2020; for
+audio fingerprints: Chang et al., ICASSP 2021). The same loss is taken once more with the clean
+side reduced to the signs of its bits, which is what an index keeps, so that the bits are learned
+for how they are used: real-valued query against binary code (Gordo et al., asymmetric distances,
+2014). The gradient passes the sign straight through (Bengio et al., 2013).
+
+`train` can be stopped at any moment and goes on from its checkpoint. It runs on a GPU where there
+is one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hashing.errors import HashbeamError
+from hashing.features import FeatureConfig, fill_edges, standardise
+from hashing.forgiving import group_bits
+from hashing.models import Model, save_model
+from hashing.scalar import fit_levels
+from hashing.training.export import encoder_graph
+from hashing.training.networks import ConvEncoder
+from hashing.training.pool import SnippetPool
+
+Floats = npt.NDArray[np.float32]
+
+# Steps between two lines of progress, and between two checkpoints.
+STEPS_PER_REPORT = 250
+
+# Clean snippets over which an exported model's statistics are taken: medians to ±0.4 % of rank.
+STATISTICS_SNIPPETS = 16_384
+
+# Deviation in dB of the random equaliser's gain at each of its knots.
+EQUALISER_DB = 4.0
+EQUALISER_KNOTS = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderTraining:
+    """Settings of a training run. The defaults made the shipped model.
+
+    >>> EncoderTraining(steps=1000).learning_rate_at(999) < 1e-4
+    True
+    """
+
+    channels: tuple[int, ...] = (32, 64, 128, 128)
+    dimensions: int = 128
+    bits: int = 256
+    batch: int = 512  # pairs a step
+    temperature: float = 0.05
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    warm_up: int = 300  # steps
+    decay_share: float = 0.35  # of the steps, at the end, over which the rate falls to zero
+    averaging: float = 0.998  # decay of the running mean of the weights that is kept
+    noise_chance: float = 0.4  # of more noise, beside what the pool holds
+    noise_snr_db: tuple[float, float] = (-4.0, 15.0)
+    equaliser_chance: float = 0.5
+    shifted_steps: int = 10_000  # first steps, in which a query may be half an index hop off
+    jitter: int = 3  # frames that it may be off afterwards: half a query hop and one more
+    masked_chance: float = 0.6  # afterwards: of a query whose edge was not heard
+    steps: int = 15_000
+    n_tables: int = 14  # with codes of 64 bytes, an index of 1.5 MB for an hour of audio
+    key_bits: int = 32  # longest key; the first 16 bits of a table are in no other
+    half_precision: bool = True  # bfloat16 products: three times faster where the CPU has them
+    seed: int = 1
+
+    def learning_rate_at(self, step: int) -> float:
+        """Up over `warm_up`, constant, then down along a cosine over the last `decay_share`."""
+        start = self.steps * (1.0 - self.decay_share)
+        if step < self.warm_up:
+            return self.learning_rate * (step + 1) / self.warm_up
+        if step < start:
+            return self.learning_rate
+        progress = (step - start) / max(1.0, self.steps - start)
+        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+    def seeds(self, stage: int, step: int = 0) -> np.random.Generator:
+        """A generator for one stage and step, so that a resumed run draws what a whole one does."""
+        return np.random.default_rng([self.seed, stage, step])
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """Draws pairs of snippets of one moment from a pool.
+
+    Attributes:
+      pool: tiles; version 0 is clean.
+      noise: spectrogram [frames, bands] in dB of noises one after another, for more of them.
+      settings: chances and ranges.
+    """
+
+    pool: SnippetPool
+    noise: npt.NDArray[np.float16]
+    settings: EncoderTraining
+
+    def draw(self, rng: np.random.Generator, n: int, step: int) -> tuple[Floats, Floats]:
+        """`n` clean snippets and the same moments degraded, standardised, [n, bands, frames].
+
+        Queries first learn to be found half an index hop off, then to be told apart at their place,
+        also where up to half a hop at an edge is missing (`hashing.features.query_snippets`).
+        """
+        pool, shift = self.pool, self.pool.config.snippet_hop // 2
+        tiles, versions = pool.spectra.shape[:2]
+        # Few of a batch share a tile: two moments of a loop would be told apart for nothing.
+        tile = rng.permutation(tiles)[:n] if n <= tiles else rng.integers(tiles, size=n)
+        tile = np.sort(tile)
+        offset = rng.integers(shift, pool.offsets - shift, size=n)
+        off = shift if step < self.settings.shifted_steps else self.settings.jitter
+        late = rng.integers(-off, off + 1, size=n)
+        version = rng.integers(1, versions, size=n) if versions > 1 else np.zeros(n, np.int64)
+        clean = pool.snippets(tile, np.zeros(n, dtype=np.int64), offset)
+        heard = self._degrade(pool.snippets(tile, version, offset + late), rng)
+        if step >= self.settings.shifted_steps:
+            self._mask(heard, rng)
+        return _standard(clean, pool.config), _standard(heard, pool.config)
+
+    def _mask(self, cut: Floats, rng: np.random.Generator) -> None:
+        n, frames = cut.shape[0], cut.shape[2]
+        lost = rng.integers(1, self.pool.config.query_margin + 1, size=n)
+        lost *= rng.random(n) < self.settings.masked_chance
+        begins = rng.random(n) < 0.5
+        fill_edges(cut, np.where(begins, lost, 0), frames - np.where(begins, 0, lost))
+
+    def _degrade(self, cut: Floats, rng: np.random.Generator) -> Floats:
+        """More noise and another equaliser on the spectrogram, which costs next to nothing.
+
+        Powers of music and noise are added, which is right on average; the pool holds mixtures of
+        samples for what that leaves out.
+        """
+        settings, frames = self.settings, cut.shape[2]
+        noisy = np.flatnonzero(rng.random(cut.shape[0]) < settings.noise_chance)
+        if noisy.size and len(self.noise) > frames:
+            first = rng.integers(len(self.noise) - frames, size=noisy.size)
+            noise = self.noise[first[:, None] + np.arange(frames)].transpose(0, 2, 1)
+            music_power = 10.0 ** (cut[noisy] / 10.0)
+            noise_power = 10.0 ** (noise.astype(np.float32) / 10.0)
+            ratio = 10.0 ** (-rng.uniform(*settings.noise_snr_db, noisy.size) / 10.0)
+            ratio *= music_power.mean(axis=(1, 2)) / noise_power.mean(axis=(1, 2))
+            noise_power *= ratio[:, None, None].astype(np.float32)
+            cut[noisy] = 10.0 * np.log10(music_power + noise_power + 1e-12)
+        knots = rng.normal(0.0, EQUALISER_DB, (cut.shape[0], EQUALISER_KNOTS))
+        knots *= rng.random((cut.shape[0], 1)) < settings.equaliser_chance
+        place = np.linspace(0.0, EQUALISER_KNOTS - 1.0, cut.shape[1])
+        weights = np.maximum(0.0, 1.0 - np.abs(place[None] - np.arange(EQUALISER_KNOTS)[:, None]))
+        cut += (knots @ weights).astype(np.float32)[:, :, None]
+        return cut
+
+
+def _standard(cut: Floats, config: FeatureConfig) -> Floats:
+    return standardise(cut, config).reshape(cut.shape)
+
+
+def contrast(logits: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of every row of [n, n] with its own column, and of columns with their rows."""
+    own = torch.arange(len(logits), device=logits.device)
+    rows = torch.nn.functional.cross_entropy(logits, own)
+    return (rows + torch.nn.functional.cross_entropy(logits.T, own)) / 2
+
+
+def loss_of(
+    network: ConvEncoder, clean: torch.Tensor, heard: torch.Tensor, settings: EncoderTraining
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """The loss of a batch of pairs, and its parts."""
+    n, temperature = len(clean), settings.temperature
+    # Products of the network in half precision; similarities keep all their digits.
+    with torch.autocast(clean.device.type, torch.bfloat16, enabled=settings.half_precision):
+        embedding, logits = network(torch.cat((clean, heard)))
+    real = contrast(embedding[n:] @ embedding[:n].T / temperature)
+    # Forwards the sign, backwards the identity where the logit is not far from zero.
+    soft = torch.clamp(logits[:n], -1.5, 1.5)
+    signs = soft + (torch.where(logits[:n] > 0, 1.0, -1.0) - soft).detach()
+    asked = torch.nn.functional.normalize(logits[n:], dim=1)
+    binary = contrast(asked @ signs.T / math.sqrt(logits.shape[1]) / temperature)
+    return real + binary, {"loss": real.item(), "loss_binary": binary.item()}
+
+
+@dataclasses.dataclass
+class State:
+    """Everything that a checkpoint holds."""
+
+    network: ConvEncoder
+    average: torch.optim.swa_utils.AveragedModel
+    optimiser: torch.optim.Optimizer
+    device: torch.device
+    step: int = 0
+
+    @classmethod
+    def start(cls, settings: EncoderTraining, config: FeatureConfig) -> State:
+        """The state before the first step."""
+        torch.manual_seed(settings.seed)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        network: ConvEncoder = ConvEncoder(
+            config.n_bands,
+            config.snippet_frames,
+            settings.channels,
+            settings.dimensions,
+            settings.bits,
+        ).to(device)
+        average = torch.optim.swa_utils.AveragedModel(
+            network,
+            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]
+                settings.averaging
+            ),
+            use_buffers=True,
+        )
+        optimiser = torch.optim.AdamW(
+            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        return cls(network, average, optimiser, device)
+
+    @property
+    def trained(self) -> ConvEncoder:
+        """The running mean of the weights, ready to be used."""
+        module = self.average.module
+        assert isinstance(module, ConvEncoder)
+        return module.eval()
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; an interrupted write leaves the last one."""
+        parts = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+        }
+        temporary = path.with_suffix(".tmp")
+        torch.save(parts, temporary)
+        temporary.replace(path)
+
+    def restore(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        parts = torch.load(path, weights_only=True, map_location=self.device)
+        self.network.load_state_dict(parts["network"])
+        self.average.load_state_dict(parts["average"])
+        self.optimiser.load_state_dict(parts["optimiser"])
+        self.step = int(parts["step"])
+
+
+def encode(
+    network: ConvEncoder, cut: Floats, device: torch.device, batch: int = 512
+) -> tuple[Floats, Floats]:
+    """Embeddings [n, dimensions] and logits [n, bits] of standardised snippets."""
+    parts = []
+    with torch.no_grad():
+        for first in range(0, len(cut), batch):
+            parts.append(network(torch.from_numpy(cut[first : first + batch]).to(device)))
+    embedding, logits = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+    return embedding, logits
+
+
+def recall(state: State, pairs: Pairs, snippets: int) -> dict[str, float]:
+    """Share of unheard degraded snippets whose nearest clean one, among `snippets`, is their own.
+
+    ``recall`` compares embeddings, ``recall_binary`` a query's logits with the signs of the clean.
+    """
+    clean, heard = pairs.draw(pairs.settings.seeds(stage=3), snippets, pairs.settings.steps)
+    clean_embedding, clean_logits = encode(state.trained, clean, state.device)
+    embedding, logits = encode(state.trained, heard, state.device)
+    own = np.arange(snippets)
+    real = (embedding @ clean_embedding.T).argmax(axis=1) == own
+    binary = (logits @ np.where(clean_logits > 0, 1.0, -1.0).T).argmax(axis=1) == own
+    return {"recall": float(real.mean()), "recall_binary": float(binary.mean())}
+
+
+def identify(pairs: Pairs, *more: Any) -> str:
+    """What a checkpoint belongs to: the settings that its steps had, and the music.
+
+    `more` is what else a kind of training depends on, as JSON has it.
+    """
+    settings = dataclasses.asdict(pairs.settings)
+    for later in ("steps", "n_tables", "key_bits"):
+        del settings[later]
+    sample = np.ascontiguousarray(pairs.pool.spectra[:, [0, -1], 0])
+    digest = hashlib.sha256(sample.tobytes()).hexdigest()
+    return json.dumps([settings, pairs.pool.spectra.shape, digest, *more], sort_keys=True)
+
+
+def resume(settings: EncoderTraining, config: FeatureConfig, path: Path, identity: str) -> State:
+    """The state of the checkpoint `path`, or that before the first step.
+
+    Beside the checkpoint stands whose it is; one of another run is deleted. A longer run goes on
+    from where a shorter one ended; raises `HashbeamError` where the checkpoint is past the last
+    step, because training cannot be taken back.
+    """
+    owner = path.parent / ("settings.json" if path.stem == "state" else f"{path.stem}.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not owner.exists() or owner.read_text() != identity:
+        path.unlink(missing_ok=True)
+        owner.write_text(identity)
+    state = State.start(settings, config)
+    if path.exists():
+        state.restore(path)
+    if state.step > settings.steps:
+        raise HashbeamError(
+            f"{path} has learned for {state.step} steps, which is more than {settings.steps}: "
+            "ask for as many steps, or name another folder with --work"
+        )
+    return state
+
+
+def train(
+    pairs: Pairs, unheard: Pairs, work: Path, log: Callable[[str], None] = print
+) -> tuple[State, dict[str, float]]:
+    """Train to ``settings.steps``, resuming from the checkpoint in `work`.
+
+    Args:
+      pairs: of the training music.
+      unheard: of other music, for the recall that is reported on the way.
+
+    Returns:
+      The trained state and its last figures.
+    """
+    settings, checkpoint = pairs.settings, work / "state.pt"
+    state = resume(settings, pairs.pool.config, checkpoint, identify(pairs))
+    if state.step:
+        log(f"resuming at step {state.step} of {settings.steps}")
+    snippets = min(2048, unheard.pool.spectra.shape[0] * 2)
+    started, first_step = time.monotonic(), state.step
+    while state.step < settings.steps:
+        rng = settings.seeds(stage=1, step=state.step)
+        clean, heard = (
+            torch.from_numpy(side).to(state.device)
+            for side in pairs.draw(rng, settings.batch, state.step)
+        )
+        for group in state.optimiser.param_groups:
+            group["lr"] = settings.learning_rate_at(state.step)
+        state.network.train()
+        loss, parts = loss_of(state.network, clean, heard, settings)
+        state.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        state.optimiser.step()
+        state.average.update_parameters(state.network)
+        state.step += 1
+        if state.step % STEPS_PER_REPORT == 0 or state.step == settings.steps:
+            state.save(checkpoint)
+            figures = {**parts, **recall(state, unheard, snippets)}
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
+            pace = (time.monotonic() - started) / (state.step - first_step)
+            left = pace * (settings.steps - state.step) / 60.0
+            log(f"step {state.step:6d} of {settings.steps}  {shown}  {left:.0f} minutes left")
+    return state, recall(state, unheard, snippets)
+
+
+def export(
+    folder: Path,
+    state: State,
+    pairs: Pairs,
+    light: ConvEncoder | None,
+    training: Mapping[str, Any],
+    card: str,
+) -> Model:
+    """Write the model folder: encoder graphs, rounding, keys, and bits dealt out to tables.
+
+    Where there is a light encoder, it makes the index, and the full one listens to queries.
+    Medians, spreads and the information that bits share are taken over clean snippets of the
+    training music, which is what stands in an index.
+    """
+    settings, config = pairs.settings, pairs.pool.config
+    layers, project, (weights, _) = state.trained.folded()
+    graph = encoder_graph(config.n_bands, config.snippet_frames, layers, project)
+    graphs = {"model": graph}
+    if light is not None:
+        layers, project, _ = light.folded()
+        index = encoder_graph(config.n_bands, config.snippet_frames, layers, project)
+        graphs, graph = {"model": index, "query": graph}, index
+    rng = settings.seeds(stage=2)
+    tiles = pairs.pool.spectra.shape[0]
+    tile = np.sort(rng.integers(tiles, size=STATISTICS_SNIPPETS))
+    offset = rng.integers(pairs.pool.offsets, size=STATISTICS_SNIPPETS)
+    clean = pairs.pool.snippets(tile, np.zeros_like(tile), offset)
+    model_config = {
+        "kind": "scalar",
+        "bits": 4 * settings.dimensions,
+        "dimensions": settings.dimensions,
+        "features": dataclasses.asdict(config),
+        "training": {**dataclasses.asdict(settings), **training},
+        "calibration": {},
+    }
+    # What is stored in half precision is what is measured.
+    embeddings = np.concatenate(
+        [
+            run_graph(graph, standardise(clean[first : first + 512], config))
+            for first in range(0, len(clean), 512)
+        ]
+    )
+    half = weights.astype(np.float16)
+    low, medians, high = np.quantile(
+        embeddings @ half.astype(np.float32), [0.25, 0.5, 0.75], axis=0
+    )
+    means, scales = embeddings.mean(axis=0), embeddings.std(axis=0)
+    bits = embeddings @ half.astype(np.float32) > medians
+    arrays = {
+        "levels": fit_levels((embeddings - means) / scales),
+        "means": means,
+        "scales": scales,
+        "weights": half,
+        "thresholds": medians.astype(np.float32),
+        "spreads": np.maximum((high - low) / 2, 1e-6).astype(np.float32),
+        "tables": group_bits(bits, settings.n_tables, settings.key_bits),
+    }
+    return save_model(folder, model_config, graphs, arrays, card)
+
+
+def run_graph(graph: bytes, inputs: Floats, output: str = "embedding") -> Floats:
+    """One output of a graph for `snippets`, on one thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    (found,) = session.run([output], {"snippets": inputs})
+    return np.asarray(found, dtype=np.float32)
