@@ -42,6 +42,7 @@ VERBS = {
     "lookup": Verb("pipelines.search", "say which track a recording is from", True),
     "evaluate": Verb("pipelines.evaluate", "measure how often look-up is right", True),
     "train": Verb("pipelines.train", "train a hasher on a catalogue"),
+    "import-model": Verb("pipelines.import_model", "make a model of an ONNX encoder of your own"),
     "info": Verb("pipelines.inspect", "show what an index holds"),
     "verify": Verb("pipelines.inspect", "check every file of an index"),
 }
