@@ -37,6 +37,7 @@ TWIN_STRENGTH = 0.7
 # Places of other tracks, by rank, that show how strong chance is for this query: the first few may
 # be other versions of the right track.
 BACKGROUND = slice(4, 60)
+ENOUGH_BACKGROUND = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,10 +227,12 @@ class Searcher:
             rivals = np.setdiff1d(rivals, same, assume_unique=True)
             if rivals.size:
                 rival[at] = places.strength[rivals[0]]
-            # Of a query of several tracks, only what is about the same one is chance.
+            # Of a query of several tracks, only what is about the same one is chance, where that is
+            # enough to tell: a few places would give any deviation.
             near = np.flatnonzero(same_part[at])
-            _, firsts = np.unique(name[near], return_index=True)
-            background = near[np.sort(firsts)][BACKGROUND]
+            background = _one_a_track(name, near)[BACKGROUND]
+            if background.size < ENOUGH_BACKGROUND:
+                background = _one_a_track(name, np.arange(places.n))[BACKGROUND]
             chance = places.strength[np.setdiff1d(background, same, assume_unique=True)]
             if chance.size:
                 mean[at], deviation[at] = chance.mean(), chance.std()
@@ -254,3 +257,13 @@ def _copies(ranker: Ranker, places: Places, at: int, rivals: Ints) -> list[int]:
             break
         found.append(rival)
     return found
+
+
+def _one_a_track(track: Ints, places: Ints) -> Ints:
+    """The first of `places` in each track, in their order; `track` of every place.
+
+    >>> _one_a_track(np.array([7, 7, 3, 7, 3, 1]), np.array([1, 2, 3, 5])).tolist()
+    [1, 2, 5]
+    """
+    _, firsts = np.unique(track[places], return_index=True)
+    return np.asarray(places[np.sort(firsts)])
