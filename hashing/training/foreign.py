@@ -97,6 +97,12 @@ def read_source(path: Path) -> Source:
     return Source(name, hashlib.sha256(content).hexdigest(), len(content), model, opset)
 
 
+def batch_of(source: Source, name: str) -> int:
+    """Size of an input's first axis where it is fixed, else 1."""
+    kind = next(end.type.tensor_type for end in source.model.graph.input if end.name == name)
+    return max(1, int(kind.shape.dim[0].dim_value))
+
+
 def _read(path: Path) -> bytes:
     try:
         size = path.stat().st_size

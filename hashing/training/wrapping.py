@@ -21,6 +21,7 @@ from hashing.training.foreign import (
     HIGHEST_IR_VERSION,
     LOWEST_IR_VERSION,
     Source,
+    batch_of,
     choose_output,
     first_line,
     inputs_of,
@@ -40,6 +41,10 @@ DIMENSIONS = (8, 4096)
 # depend on the others beside it: products of half precision are rounded at 1e-3.
 TRIAL_SNIPPETS = 3
 TRIAL_TOLERANCE = 5e-3
+
+# Largest batch, of those that an encoder may have been exported with, that is tried: 500 MB of the
+# largest snippets that anybody takes (a million cells).
+MOST_TRIED = 128
 
 TINY = 1e-12  # added to lengths, so that nothing is divided by zero
 
@@ -291,22 +296,20 @@ def _answers(session: Any, name: str, outputs: list[str], values: Floats) -> lis
         ) from None
 
 
-def _trial(cells: int) -> Floats:
-    return np.random.default_rng(1).standard_normal((TRIAL_SNIPPETS, cells)).astype(np.float32)
+def _trial(cells: int, snippets: int = TRIAL_SNIPPETS) -> Floats:
+    return np.random.default_rng(1).standard_normal((snippets, cells)).astype(np.float32)
 
 
 def _try_out(graph: bytes, wrapped: Wrapped) -> int:
     """Numbers that the encoder answers each of a few snippets with."""
-    name, values = wrapped.source.name, _trial(wrapped.arrangement.cells)
+    name, cells = wrapped.source.name, wrapped.arrangement.cells
+    values = _trial(cells)
     session = _session(graph, name)
     try:
         (raw,) = _answers(session, name, ["raw"], values)
     except ModelError:
-        _answers(session, name, ["raw"], values[:1])  # raises where one snippet fails, too
-        raise ModelError(
-            f"{name} takes one snippet at a time: export it with a free first dimension "
-            f"(torch.onnx.export: dynamic_axes={{{wrapped.input!r}: {{0: 'n'}}}})"
-        ) from None
+        _blame_batch(session, wrapped)
+        raise
     shape = "×".join(map(str, raw.shape))
     sizes = [size for size in raw.shape[1:] if size != 1]
     if raw.ndim < 2 or raw.shape[0] != len(values) or len(sizes) > 1:
@@ -321,6 +324,20 @@ def _try_out(graph: bytes, wrapped: Wrapped) -> int:
             f"{DIMENSIONS[1]}: name another tensor with --output, or train it anew"
         )
     return int(given)
+
+
+def _blame_batch(session: Any, wrapped: Wrapped) -> None:
+    """Raises `ModelError` where the encoder takes batches of the size that it was exported with."""
+    name = wrapped.source.name
+    for size in {1, min(batch_of(wrapped.source, wrapped.input), MOST_TRIED)}:
+        try:
+            _answers(session, name, ["raw"], _trial(wrapped.arrangement.cells, size))
+        except ModelError:
+            continue
+        raise ModelError(
+            f"{name} takes batches of {size} only: export it with a free first dimension "
+            f"(torch.onnx.export: dynamic_axes={{{wrapped.input!r}: {{0: 'n'}}}})"
+        )
 
 
 def _check_answers(wrapped: Wrapped) -> None:

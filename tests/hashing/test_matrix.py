@@ -197,6 +197,20 @@ def test_nothing_is_opened_before_it_is_needed(tmp_path: Path) -> None:
     assert opened == [parts.places[0][0], parts.places[2][0]]
 
 
+def test_the_one_unused_for_longest_is_closed(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, [[5, 5, 5]])
+    opened: list[str] = []
+
+    def open_matrix(name: str) -> CodeMatrix:
+        opened.append(Path(name).stem)
+        return CodeMatrix.open(name)
+
+    matrices = CodeMatrices(parts.places, parts.starts, 4, open_matrix, max_open=2)
+    for gid in (0, 5, 0, 10, 0, 5):
+        parts.check(matrices, 0, np.array([gid]))
+    assert opened == ["0-0", "0-1", "0-2", "0-1"]
+
+
 def test_few_files_are_open_at_once(tmp_path: Path) -> None:
     parts = Parts(tmp_path, [[3] * 60])
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -139,8 +139,8 @@ PAIRS = np.stack(np.divmod(np.arange(1 << 16), 256))
 
 
 @functools.cache
-def keys_of_pairs(key_bits: int) -> np.ndarray:
-    return interleaved(PAIRS[0], PAIRS[1], key_bits)
+def keys_of_pairs() -> np.ndarray:
+    return interleaved(PAIRS[0], PAIRS[1], 16)
 
 
 @settings(max_examples=15)
@@ -155,7 +155,7 @@ def test_probes_are_the_nearest_cells(seed: int, key_bits: int, probes: int):
     found = quantizer.probe_keys(query, key_bits, probes)
     assert (found.shape, found.dtype) == ((1, probes, 2), np.uint32)
     distances = squared_distances(quantizer, query)[0]
-    cells = keys_of_pairs(key_bits)
+    cells = keys_of_pairs() >> (16 - key_bits)
     for table in (0, 1):
         sums = distances[2 * table][PAIRS[0]] + distances[2 * table + 1][PAIRS[1]]
         cost = np.full(1 << key_bits, np.inf)
@@ -169,12 +169,12 @@ def test_probes_are_the_nearest_cells(seed: int, key_bits: int, probes: int):
 
 def test_the_first_probe_is_the_key_of_the_index():
     quantizer = random_quantizer(6, m=6)
-    responses = np.random.default_rng(7).standard_normal((300, 12)).astype(np.float32)
+    responses = np.random.default_rng(7).standard_normal((100, 12)).astype(np.float32)
     packed = quantizer.encode(responses)
     for key_bits in range(1, 17):
         for probes in (0, 1, 5):
             found = quantizer.probe_keys(responses, key_bits, probes)
-            assert found.shape == (300, max(1, probes), 3)
+            assert found.shape == (100, max(1, probes), 3)
             for table in range(3):
                 own = quantizer.postings(packed, table, key_bits)[1]
                 np.testing.assert_array_equal(found[:, 0, table], own)
@@ -207,16 +207,15 @@ def test_codebooks_lose_as_little_as_those_of_scikit_learn():
 
 def test_turning_first_loses_no_more_than_faiss_does(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("hashing.quantization.OPQ_ROUNDS", 25)
-    vectors = correlated(10, 3000, 16)
-    items, other = vectors[:1500], vectors[1500:]
+    vectors = correlated(10, 2000, 16)
+    items, other = vectors[:1000], vectors[1000:]
     fit = fit_opq(items, n_bytes=2)
     np.testing.assert_allclose(fit.rotation @ fit.rotation.T, np.eye(16), atol=1e-5)
-    reference = faiss.index_factory(16, "OPQ2,PQ2x8")
-    faiss.downcast_VectorTransform(reference.chain.at(0)).niter = 8
+    reference = faiss.index_factory(16, "OPQ2,PQ2x8np")
     reference.train(items)
     theirs = np.square(reference.sa_decode(reference.sa_encode(other)) - other).sum(axis=1).mean()
     ours = distortion(other, fit.rotation, fit.codebooks)
-    assert ours < 1.02 * theirs
+    assert ours < 1.03 * theirs
     plain = fit_pq(items, n_bytes=2)
     assert ours < 0.98 * distortion(other, plain.rotation, plain.codebooks)
 
@@ -237,10 +236,10 @@ def test_parts_of_unequal_width_are_filled_up(fitter, monkeypatch: pytest.Monkey
 
 
 def test_centroids_that_nothing_is_near_are_put_to_use(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("hashing.quantization.PQ_ROUNDS", 60)
+    monkeypatch.setattr("hashing.quantization.PQ_ROUNDS", 40)
     # 300 places, most items at few of them: drawn centroids coincide, and must be moved away.
     rng = np.random.default_rng(12)
-    items = np.concatenate((np.zeros((2000, 4)), rng.standard_normal((300, 4)) * 10))
+    items = np.concatenate((np.zeros((600, 4)), rng.standard_normal((300, 4)) * 10))
     fit = fit_pq(items, n_bytes=2)
     for column in ProductQuantizer(fit.codebooks).encode(items @ fit.rotation).T:
         assert len(np.unique(column)) > 200
