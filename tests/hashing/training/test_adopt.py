@@ -137,14 +137,14 @@ def test_the_card_and_the_story(tmp_path: Path, rows: Rows) -> None:
     assert story["encoder"]["sha256"] == hashlib.sha256(content).hexdigest()
     assert (story["encoder"]["input"], story["encoder"]["output"]) == ("mel", "product")
     assert (story["tracks_fitted"], story["tracks_calibrated"]) == (TRACKS, [])
-    assert story["snippets"] == 150
+    assert story["snippets"] == 300
     card = (model.path / "README.md").read_text()
     for words in (
         "# Imported encoder enc.onnx, snippets of 0.53 s",
         story["encoder"]["sha256"],
         f"{len(content):,} bytes, opset 15",
         "`hashbeam import-model enc.onnx`",
-        "150 snippets of 8 tracks",
+        "300 snippets of 8 tracks",
         "`c.csv`",
         "not fitted (`--no-calibration`)",
         f"| recall | {model.config['figures']['recall']:.4g} |",
