@@ -1,13 +1,15 @@
-"""Codes by snippet number: the file that look-up compares a query with.
+"""Codes by snippet number: where look-up finds the whole codes that it compares a query with.
 
-Tables tell which snippets may be near; how near they are is computed from their whole codes. A
-*code matrix* holds the codes of a part of an index, row by snippet number, so that a code is one
-read of a memory-mapped file. Snippets that are silent have a number but no code; a bitmap tells
-them apart.
+Tables tell which snippets may be near; how near they are is computed from their whole codes. Those
+stand in the Parquet shards of an index, one after another as they are (neither packed nor coded),
+so that a shard is mapped into memory and a code is one read of it. What a shard does not tell is
+where: silent snippets have a number but no code. A *code matrix* is the small file beside a shard
+that says where in it rows lie, and which numbers have one.
 
 The file (``.hbm``, little endian): magic ``HBMATRIX``, format version (uint32), bytes a row
-(uint32), rows (uint64), then the bitmap (bit ``i % 8`` of byte ``i // 8``), padded to 64 bytes, and
-the rows.
+(uint32), numbers (uint64), groups of rows (uint64); for each group its rows and the place of the
+first one in the shard (two uint64); then a bitmap of the numbers that have a row (bit ``i % 8`` of
+byte ``i // 8``), to whole bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -28,60 +30,78 @@ from hashing.tables import ByteSink
 
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+Mapped = bytes | mmap.mmap
 
 MAGIC = b"HBMATRIX"
-FORMAT_VERSION = 1
-_HEADER = struct.Struct("<8sIIQ")
-ALIGNMENT = 64  # bytes, a cache line: rows of 32 bytes lie in one
+FORMAT_VERSION = 2
+_HEADER = struct.Struct("<8sIIQQ")
+_GROUP = struct.Struct("<QQ")
 
 
-def write_matrix(file: ByteSink | BinaryIO, rows: Bytes, numbers: Ints, n: int) -> int:
-    """Write rows [m, width] to the snippet numbers [m], rising, of `n` numbers in all.
+# Codes of a segment that are kept in memory, bytes: 145 hours at 32 bytes a quarter of a second.
+# Rows of hundreds of small shards would take ten times as long as those of one.
+HELD_BYTES = 64_000_000
+
+
+def write_matrix(
+    file: ByteSink | BinaryIO,
+    width: int,
+    groups: Sequence[tuple[int, int]],
+    numbers: Ints,
+    n: int,
+) -> int:
+    """Write which of `n` snippet numbers have a row, and where rows lie in a shard.
 
     Args:
       file: takes the bytes in order, without seeking.
+      width: bytes of a row.
+      groups: rows of each run of rows in the shard, and the place of its first byte there.
+      numbers: of the rows, rising, [m].
 
     Returns:
       Bytes written.
 
+    Raises:
+      ValueError: the groups hold another number of rows.
+
     >>> import io
     >>> file = io.BytesIO()
-    >>> _ = write_matrix(file, np.array([[7], [9]], np.uint8), np.array([0, 2]), 3)
-    >>> found, present = CodeMatrix(file.getvalue(), "example").rows(np.array([2, 1]))
-    >>> found.tolist(), present.tolist()
-    ([[9], [0]], [True, False])
+    >>> _ = write_matrix(file, 1, [(2, 3)], np.array([0, 2]), 3)
+    >>> found, present = CodeMatrix(file.getvalue(), b"PAR...", "example").rows(np.array([2, 1]))
+    >>> found.tolist(), present.tolist()  # 46 is the full stop
+    ([[46], [0]], [True, False])
     """
-    width = rows.shape[1]
-    heard = np.zeros(n, dtype=bool)
-    heard[numbers] = True
-    bitmap = np.packbits(heard, bitorder="little").tobytes()
-    head = _HEADER.pack(MAGIC, FORMAT_VERSION, width, n) + bitmap
-    head += b"\0" * (-len(head) % ALIGNMENT)
-    file.write(memoryview(head))
-    matrix = np.zeros((n, width), dtype=np.uint8)
-    matrix[numbers] = rows
-    file.write(matrix.data)
-    return len(head) + matrix.nbytes
+    if sum(rows for rows, _ in groups) != len(numbers):
+        raise ValueError(f"{len(numbers)} numbers for groups {groups}")
+    held = np.zeros(n, dtype=bool)
+    held[numbers] = True
+    data = _HEADER.pack(MAGIC, FORMAT_VERSION, width, n, len(groups))
+    data += b"".join(_GROUP.pack(*group) for group in groups)
+    data += np.packbits(held, bitorder="little").tobytes()
+    file.write(memoryview(data))
+    return len(data)
 
 
 class CodeMatrix:
     """An opened code matrix.
 
     Args:
-      data: the file's bytes, or a memory map of it.
+      data: the bytes of its file.
+      shard: the bytes of the shard beside it, or a memory map of them.
       name: what to call it in errors.
 
     Raises:
-      IndexFormatError: it is no code matrix, of another version, or cut short.
+      IndexFormatError: it is no code matrix, of another version, cut short, or does not fit the
+        shard.
     """
 
-    def __init__(self, data: bytes | mmap.mmap, name: str) -> None:
-        view = np.frombuffer(data, dtype=np.uint8)
-        if view.size < _HEADER.size:
+    def __init__(self, data: bytes, shard: Mapped, name: str) -> None:
+        if len(data) < _HEADER.size:
             raise IndexFormatError(
-                f"{name} is truncated: {view.size} bytes are fewer than a header; {REMEDY}"
+                f"{name} is truncated: {len(data)} bytes are fewer than a header; {REMEDY}"
             )
-        magic, version, width, n = _HEADER.unpack(view[: _HEADER.size].tobytes())
+        magic, version, width, n, groups = _HEADER.unpack(data[: _HEADER.size])
         if magic != MAGIC:
             raise IndexFormatError(f"{name} is not a code matrix (wrong magic); {REMEDY}")
         if version != FORMAT_VERSION:
@@ -89,83 +109,133 @@ class CodeMatrix:
                 f"{name} has matrix format version {version}, this hashbeam reads "
                 f"{FORMAT_VERSION}; use the hashbeam that wrote it, or rebuild the index"
             )
-        bitmap_bytes = -(-n // 8)
-        first = _HEADER.size + bitmap_bytes
-        first += -first % ALIGNMENT
-        needed = first + n * width
-        if not width or view.size != needed:
-            what = "truncated" if width and view.size < needed else "damaged"
+        first = _HEADER.size + groups * _GROUP.size
+        needed = first + -(-n // 8)
+        if not width or len(data) != needed:
+            what = "truncated" if width and len(data) < needed else "damaged"
             raise IndexFormatError(
-                f"{name} is {what}: bytes={view.size}, its header says {needed} "
-                f"({n} rows of {width}); {REMEDY}"
+                f"{name} is {what}: bytes={len(data)}, its header says {needed} "
+                f"({n} numbers, rows of {width}); {REMEDY}"
             )
         self.width = int(width)
         self.n = int(n)
-        self._bitmap = view[_HEADER.size : _HEADER.size + bitmap_bytes]
-        self._rows = view[first:].reshape(n, width)
+        # To whole words of 64 numbers, and how many rows come before each word.
+        words = np.zeros(-(-self.n // 64), dtype="<u8")
+        words.view(np.uint8)[: needed - first] = np.frombuffer(data, np.uint8, offset=first)
+        if self.n % 64 and words[-1] >> np.uint64(self.n % 64):
+            raise IndexFormatError(f"{name} is damaged: a number beyond its {n}; {REMEDY}")
+        self._words = words
+        counts = np.bitwise_count(words).astype(np.int64)
+        self._before = np.concatenate(([0], np.cumsum(counts)))
+        self._groups = self._map(list(_GROUP.iter_unpack(data[_HEADER.size : first])), shard, name)
+
+    def _map(
+        self, groups: list[tuple[int, int]], shard: Mapped, name: str
+    ) -> list[tuple[int, Bytes]]:
+        """First row and rows of each group, as they lie in the shard."""
+        view, mapped, row = np.frombuffer(shard, dtype=np.uint8), [], 0
+        for rows, place in groups:
+            if place + rows * self.width > view.size:
+                raise IndexFormatError(
+                    f"{name} does not fit the shard beside it, which has {view.size} bytes; "
+                    f"{REMEDY}"
+                )
+            part = view[place : place + rows * self.width].reshape(rows, self.width)
+            mapped.append((row, part))
+            row += rows
+        if row != self.n_present:
+            raise IndexFormatError(
+                f"{name} is damaged: {row} rows for {self.n_present} numbers; {REMEDY}"
+            )
+        return mapped
 
     @classmethod
-    def open(cls, path: str) -> CodeMatrix:
-        """Memory-map a file.
+    def open(cls, path: str, shard: str) -> CodeMatrix:
+        """Read a file and memory-map the shard beside it.
 
         Raises:
-          IndexFormatError: the file is missing, unreadable, damaged or cut short.
+          IndexFormatError: one of them is missing, unreadable, damaged or cut short.
         """
+        opened = path
         try:
             with open(path, "rb") as file:
-                if os.fstat(file.fileno()).st_size < _HEADER.size:  # an empty file has no map
-                    return cls(file.read(), path)
-                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                data = file.read()
+            opened = shard
+            with open(shard, "rb") as file:
+                empty = os.fstat(file.fileno()).st_size == 0  # an empty file has no map
+                rows: Mapped = (
+                    b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                )
         except OSError as error:
             raise IndexFormatError(
-                f"code matrix {path} cannot be opened ({error.strerror}); {REMEDY}"
+                f"code matrix {opened} cannot be opened ({error.strerror}); {REMEDY}"
             ) from None
-        return cls(data, path)
+        return cls(data, rows, path)
 
     @property
     def n_present(self) -> int:
         """Numbers that have a code: all but those of silent snippets."""
-        return int(np.bitwise_count(self._bitmap).sum())
+        return int(self._before[-1])
 
-    def rows(self, numbers: Ints) -> tuple[Bytes, npt.NDArray[np.bool_]]:
+    def rows(self, numbers: Ints) -> tuple[Bytes, Flags]:
         """Codes [m, width] by number, and which of them there are [m]; absent ones are zero."""
-        present = (self._bitmap[numbers >> 3] >> (numbers & 7).astype(np.uint8) & 1).astype(bool)
-        return self._rows[numbers], present
+        word, bit = numbers >> 6, (numbers & 63).astype(np.uint64)
+        bits = self._words[word]
+        present = (bits >> bit & np.uint64(1)).astype(bool)
+        below = bits & ((np.uint64(1) << bit) - np.uint64(1))
+        row = self._before[word] + np.bitwise_count(below)
+        if len(self._groups) == 1 and present.all():
+            return self._groups[0][1][row], present
+        out = np.zeros((numbers.size, self.width), dtype=np.uint8)
+        for first, part in self._groups:
+            inside = np.flatnonzero(present & (row >= first) & (row < first + len(part)))
+            out[inside] = part[row[inside] - first]
+        return out, present
 
 
 class CodeMatrices:
     """The code matrices of an index: numbers of a segment are spread over its parts.
 
     Args:
-      places: ``(name, segment, part)`` of each matrix; parts count from 0 within a segment.
+      places: ``(name, shard, segment, part)`` of each matrix; parts count from 0 within a segment.
       starts: first snippet number of each part, and the end, by segment.
       width: bytes of a code.
-      open_matrix: opens one by name, when it is first needed.
-      max_open: matrices kept open at once, the one unused for longest going first; by default a
+      open_matrix: opens one by the names of it and its shard, when it is first needed.
+      max_open: shards kept open at once, the one unused for longest going first; by default a
         quarter of the files that the process may open (tables take half): a map holds a file.
+      held_bytes: a segment whose codes are not more than that is read whole and kept.
     """
 
     def __init__(
         self,
-        places: Iterable[tuple[str, int, int]],
+        places: Iterable[tuple[str, str, int, int]],
         starts: Mapping[int, Ints],
         width: int,
-        open_matrix: Callable[[str], CodeMatrix] = CodeMatrix.open,
+        open_matrix: Callable[[str, str], CodeMatrix] = CodeMatrix.open,
         max_open: int | None = None,
+        held_bytes: int = HELD_BYTES,
     ) -> None:
-        self._names = {(segment, part): name for name, segment, part in places}
+        self._names = {(segment, part): names for *names, segment, part in places}
         self._starts = starts
         self.width = width
         self._open = open_matrix
         self._max_open = max(1, open_files_allowed() // 4 if max_open is None else max_open)
         self._opened: dict[tuple[int, int], CodeMatrix] = {}
+        self._held_bytes = held_bytes
+        self._held: dict[int, tuple[Bytes, Flags]] = {}
 
-    def rows(self, segment: int, gids: Ints) -> tuple[Bytes, npt.NDArray[np.bool_]]:
+    def rows(self, segment: int, gids: Ints) -> tuple[Bytes, Flags]:
         """Codes [n, width] of snippets [n] of a segment, and which there are [n].
 
         Numbers outside the segment are absent, as silent snippets are.
         """
         starts = self._starts[segment]
+        if starts[-1] * self.width <= self._held_bytes:
+            codes, heard = self._whole(segment)
+            inside = (gids >= 0) & (gids < starts[-1])
+            # One more row, of zeros, stands for what is outside.
+            at = np.where(inside, gids, starts[-1])
+            return codes[at], heard[at]
         out = np.zeros((gids.size, self.width), dtype=np.uint8)
         present = np.zeros(gids.size, dtype=bool)
         inside = np.flatnonzero((gids >= 0) & (gids < starts[-1]))
@@ -175,6 +245,19 @@ class CodeMatrices:
             matrix = self._matrix(segment, part)
             out[chosen], present[chosen] = matrix.rows(gids[chosen] - starts[part])
         return out, present
+
+    def _whole(self, segment: int) -> tuple[Bytes, Flags]:
+        """All rows of a small segment, and which there are; both have one more, of nothing."""
+        if segment not in self._held:
+            starts = self._starts[segment]
+            codes = np.zeros((int(starts[-1]) + 1, self.width), dtype=np.uint8)
+            heard = np.zeros(len(codes), dtype=bool)
+            for part in np.flatnonzero(np.diff(starts)).tolist():
+                place = slice(int(starts[part]), int(starts[part + 1]))
+                matrix = self._open_checked(segment, part)
+                codes[place], heard[place] = matrix.rows(np.arange(matrix.n))
+            self._held[segment] = codes, heard
+        return self._held[segment]
 
     def _matrix(self, segment: int, part: int) -> CodeMatrix:
         place = (segment, part)
@@ -187,12 +270,13 @@ class CodeMatrices:
         return matrix
 
     def _open_checked(self, segment: int, part: int) -> CodeMatrix:
-        name = self._names.get((segment, part))
-        if name is None:
+        names = self._names.get((segment, part))
+        if names is None:
             raise IndexFormatError(
                 f"part {part} of segment {segment} has snippets but no code matrix; {REMEDY}"
             )
-        matrix, starts = self._open(name), self._starts[segment]
+        name, shard = names
+        matrix, starts = self._open(name, shard), self._starts[segment]
         expected = int(starts[part + 1] - starts[part])
         if matrix.width != self.width or matrix.n != expected:
             raise IndexFormatError(

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from hashing.errors import HashbeamError
+import numpy as np
+
+from hashing.errors import HashbeamError, IndexFormatError
 from hashing.matrix import CodeMatrix
 from hashing.shards import Shard
 from pipelines import io
@@ -134,6 +136,12 @@ class _Reader:
             (segment, part): rows
             for segment, part, rows in manifest.files.tuples(*columns, kind="codes")
         }
+        self._shards = {
+            (segment, part): path
+            for path, segment, part in manifest.files.tuples(
+                "path", "segment", "part", kind=manifest.compared
+            )
+        }
         self._widths: dict[str, int] = {}  # bytes of a code, embedding or row, by file
 
     def check(self, entry: FileEntry) -> Iterator[str]:
@@ -187,13 +195,26 @@ class _Reader:
         return problems + _compare(local, "rows", shard.header.postings, entry.rows)
 
     def _check_matrix(self, entry: FileEntry, local: str) -> list[str]:
-        matrix = CodeMatrix.open(local)
-        self._widths[entry.path] = matrix.width
-        snippets = self._snippets.get((entry.segment, entry.part), 0)
-        return [
-            *_compare(local, "rows", matrix.n, entry.rows),
-            *_compare(local, "snippets", matrix.n_present, snippets),
-        ]
+        place = (entry.segment, entry.part)
+        shard = self._shards.get(place)
+        if shard is None:
+            return [f"{local} has no {self._manifest.compared} beside it"]
+        shard = io.join(self._index, shard)
+        with io.local_copy(shard) as beside:
+            try:
+                matrix = CodeMatrix.open(local, beside)
+                self._widths[entry.path] = matrix.width
+                snippets = self._snippets.get(place, 0)
+                problems = [
+                    *_compare(local, "rows", matrix.n, entry.rows),
+                    *_compare(local, "snippets", matrix.n_present, snippets),
+                ]
+                column = "code" if self._manifest.compared == "codes" else "embedding"
+                if not problems and not _same_rows(matrix, beside, column):
+                    problems = [f"{local} finds other rows in {shard} than stand there"]
+            except IndexFormatError as error:
+                problems = [str(error).replace(beside, shard)]
+        return problems
 
     def _check_rows(self, entry: FileEntry, local: str) -> list[str]:
         import pyarrow.parquet as pq
@@ -213,6 +234,21 @@ class _Reader:
                 f"{local} was made by model {made_by[:12]}, the index by {expected_by[:12]}"
             )
         return problems + _compare(local, "rows", rows, entry.rows)
+
+
+def _same_rows(matrix: CodeMatrix, shard: str, column: str) -> bool:
+    """Whether a matrix finds in a shard what Parquet reads there.
+
+    True where widths differ, or where the shard is damaged: other checks tell that.
+    """
+    from pipelines.plain import rows_of
+
+    try:
+        expected = rows_of(io.read_table(shard, [column])[column])
+    except IndexFormatError:
+        return True
+    found, present = matrix.rows(np.arange(matrix.n))
+    return matrix.width != expected.shape[1] or np.array_equal(found[present], expected)
 
 
 def _compare(path: str, what: str, found: int, expected: int) -> list[str]:

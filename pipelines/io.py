@@ -327,7 +327,12 @@ def write_table(
             compression=compression,
             use_dictionary=use_dictionary,
         )
-    return dataclasses.replace(file.info, rows=table.num_rows)
+    return with_rows(file.info, table.num_rows)
+
+
+def with_rows(info: FileInfo, rows: int) -> FileInfo:
+    """`info` of a file that holds so many rows."""
+    return dataclasses.replace(info, rows=rows)
 
 
 def read_table(

@@ -29,6 +29,10 @@ Ints = npt.NDArray[np.int64]
 # Parts whose tracks are kept in memory: 2,442 rows a part at ten million tracks, so some 200 MB.
 CACHED_PARTS = 512
 
+# Parts of a segment that are read at once, when the first of them is met: a query meets most of
+# them, and one search among all of their tracks takes as long as one among those of a part.
+WHOLE_PARTS = 256
+
 
 class IndexTracks:
     """The tracks of an index, read part by part when a look-up meets them.
@@ -53,26 +57,48 @@ class IndexTracks:
         # Lowest ordinal and number of every part that has been read, in order, by segment.
         self._read: dict[int, list[tuple[int, int]]] = {}
         self._part = functools.lru_cache(maxsize=CACHED_PARTS)(self._read_part)
+        self._whole = functools.lru_cache(maxsize=None)(self._read_whole)
         self._removed = functools.lru_cache(maxsize=None)(self._read_removed)
 
     def locate(self, segment: int, gids: Ints) -> tuple[Ints, Ints, Ints]:
         """Ordinal of the track of each gid (-1: removed), its first snippet number and its end."""
         starts = self.starts[segment]
-        parts = np.searchsorted(starts, gids, side="right") - 1
-        ordinals = np.full(gids.shape, -1, dtype=np.int64)
-        firsts = np.zeros(gids.shape, dtype=np.int64)
-        ends = np.zeros(gids.shape, dtype=np.int64)
-        for part in np.unique(parts).tolist():
-            chosen = parts == part
-            bounds, part_ordinals, _ = self._part(segment, part)
-            at = np.searchsorted(bounds[:-1], gids[chosen] - starts[part], side="right") - 1
-            ordinals[chosen] = part_ordinals[at]
-            firsts[chosen] = bounds[at] + starts[part]
-            ends[chosen] = bounds[at + 1] + starts[part]
+        if gids.size and gids.max() >= starts[-1]:
+            raise IndexFormatError(
+                f"index {self._index}: snippet number {gids.max()} of segment {segment} is that of "
+                "no track; run `hashbeam verify` on it, then rebuild it"
+            )
+        if starts.size <= WHOLE_PARTS:
+            ordinals, firsts, ends = self._locate_in(self._whole(segment), gids)
+        else:
+            parts = np.searchsorted(starts, gids, side="right") - 1
+            ordinals, firsts, ends = np.empty((3, gids.size), dtype=np.int64)
+            for part in np.unique(parts).tolist():
+                chosen = parts == part
+                found = self._locate_in(self._bounds(segment, part), gids[chosen])
+                ordinals[chosen], firsts[chosen], ends[chosen] = found
         removed = self._removed(segment)
         if removed.size:
             ordinals[np.isin(ordinals, removed)] = -1
         return ordinals, firsts, ends
+
+    @staticmethod
+    def _locate_in(tracks: tuple[Ints, Ints], gids: Ints) -> tuple[Ints, Ints, Ints]:
+        bounds, ordinals = tracks
+        at = np.searchsorted(bounds[:-1], gids, side="right") - 1
+        return ordinals[at], bounds[at], bounds[at + 1]
+
+    def _bounds(self, segment: int, part: int) -> tuple[Ints, Ints]:
+        """First snippet number of each track of a part and the end of the last, and ordinals."""
+        bounds, ordinals, _ = self._part(segment, part)
+        return bounds + self.starts[segment][part], ordinals
+
+    def _read_whole(self, segment: int) -> tuple[Ints, Ints]:
+        """`_bounds` of all parts of a small segment."""
+        spans = np.diff(self.starts[segment])
+        parts = [self._bounds(segment, part) for part in np.flatnonzero(spans).tolist()]
+        bounds = [np.zeros(1, dtype=np.int64), *(part_bounds[1:] for part_bounds, _ in parts)]
+        return np.concatenate(bounds), np.concatenate([ordinals for _, ordinals in parts])
 
     def row(self, segment: int, ordinal: int) -> dict[str, Any]:
         """What the catalogue says about a track that `locate` has given."""
@@ -150,10 +176,20 @@ def _open_codes(
     base = local(index).rstrip("/")
     first_parts = {segment.id: segment.first_part for segment in manifest.segments}
     columns = ("path", "segment", "part")
-    places = [
-        (f"{base}/{path}", segment, part - first_parts[segment])
-        for path, segment, part in manifest.files.tuples(*columns, kind="matrices")
-    ]
+    shards = {
+        (segment, part): path
+        for path, segment, part in manifest.files.tuples(*columns, kind=manifest.compared)
+    }
+    places = []
+    for path, segment, part in manifest.files.tuples(*columns, kind="matrices"):
+        shard = shards.get((segment, part))
+        if shard is None:
+            raise IndexFormatError(
+                f"index {index}: part {part} of segment {segment} has a code matrix but no "
+                f"{manifest.compared}; run `hashbeam verify` on it, then rebuild it"
+            )
+        own = part - first_parts[segment]
+        places.append((f"{base}/{path}", f"{base}/{shard}", segment, own))
     width = hasher.quantizer.code_bytes
     if manifest.compared == "embeddings":
         width = 2 * embedding_dimensions(hasher)  # float16
@@ -199,5 +235,5 @@ def _open_remote(path: str) -> Shard:
     return Shard(io.read_bytes(path), path)
 
 
-def _open_remote_matrix(path: str) -> CodeMatrix:
-    return CodeMatrix(io.read_bytes(path), path)
+def _open_remote_matrix(path: str, shard: str) -> CodeMatrix:
+    return CodeMatrix(io.read_bytes(path), io.read_bytes(shard), path)

@@ -22,8 +22,9 @@ import pyarrow as pa
 from hashing.decoder import Decoder
 from hashing.encoders import Hasher, TrackCodes
 from hashing.errors import AudioError, HashbeamError
-from hashing.matrix import as_rows, write_matrix
+from hashing.matrix import write_matrix
 from pipelines import io
+from pipelines.plain import write_plain
 from pipelines.runs import Receipt, Run, new_attempt
 from pipelines.stores import is_remote
 from pipelines.versions import FORMAT_VERSION, FileEntry
@@ -131,11 +132,15 @@ def hash_part(job: HashJob, part: int, hasher: Hasher, decoder: Decoder) -> Rece
     if hashed:
         codes = _codes_table(tracks, hashed, hasher)
         first = part * tracks_per_part(job.run.plan.n_tracks)
-        files.append(_write(job.run, "codes", part, attempt, codes, hasher))
-        files.append(_write_matrix(job, part, attempt, hashed))
+        entry, groups = _write_plain(job.run, "codes", part, attempt, codes, hasher)
+        files.append(entry)
+        width = hasher.quantizer.code_bytes
         if job.embeddings:
             embeddings = _embeddings_table(codes, hashed)
-            files.append(_write(job.run, "embeddings", part, attempt, embeddings, hasher))
+            entry, groups = _write_plain(job.run, "embeddings", part, attempt, embeddings, hasher)
+            files.append(entry)
+            width = 2 * embeddings["embedding"].type.list_size  # float16
+        files.append(_write_matrix(job.run, part, attempt, hashed, width, groups))
         files.append(
             _write(job.run, "tracks", part, attempt, _tracks_table(tracks, hashed, first), hasher)
         )
@@ -205,20 +210,23 @@ def _codes_table(tracks: pa.Table, hashed: list[_Hashed], hasher: Hasher) -> pa.
     )
 
 
-def _write_matrix(job: HashJob, part: int, attempt: str, hashed: list[_Hashed]) -> FileEntry:
-    """The rows that look-up compares queries with, by snippet number."""
+def _write_matrix(
+    run: Run,
+    part: int,
+    attempt: str,
+    hashed: list[_Hashed],
+    width: int,
+    groups: list[tuple[int, int]],
+) -> FileEntry:
+    """Where look-up finds the rows that it compares queries with, by snippet number."""
     gids = np.array([track.gids for track in hashed])
     firsts = np.cumsum(gids) - gids
     numbers = np.concatenate(
         [track.codes.snippet + first for track, first in zip(hashed, firsts, strict=True)]
     )
-    rows = np.concatenate([track.codes.codes for track in hashed])
-    if job.embeddings:
-        rows = as_rows(np.concatenate([_embeddings(track) for track in hashed]))
-    path = job.run.attempt_path("matrices", part_name(part), attempt, ".hbm")
-    with io.open_write(path) as file:
-        write_matrix(file, rows, numbers, int(gids.sum()))
-    return job.run.entry("matrices", file.info, rows=int(gids.sum()), part=part)
+    with io.open_write(run.attempt_path("matrices", part_name(part), attempt, ".hbm")) as file:
+        write_matrix(file, width, groups, numbers, int(gids.sum()))
+    return run.entry("matrices", file.info, rows=int(gids.sum()), part=part)
 
 
 def _embeddings(track: _Hashed) -> Any:
@@ -260,17 +268,27 @@ def _tracks_table(tracks: pa.Table, hashed: list[_Hashed], first: int) -> pa.Tab
 def _write(
     run: Run, kind: str, part: int, attempt: str, table: pa.Table, hasher: Hasher
 ) -> FileEntry:
-    # Codes are noise to a compressor, and ids repeat 480 times in a row.
-    noise = ("code", "embedding")
-    compression = {name: "none" if name in noise else "zstd" for name in table.column_names}
     info = io.write_table(
         run.attempt_path(kind, part_name(part), attempt, ".parquet"),
         table,
-        metadata={"hashbeam_format": str(FORMAT_VERSION), "hasher_digest": hasher.digest},
-        compression=compression,
-        use_dictionary=["track_id"] if kind in ("codes", "embeddings") else False,
+        metadata=_stamp(hasher),
+        use_dictionary=False,
     )
     return run.entry(kind, info, part=part)
+
+
+def _write_plain(
+    run: Run, kind: str, part: int, attempt: str, table: pa.Table, hasher: Hasher
+) -> tuple[FileEntry, list[tuple[int, int]]]:
+    """A table whose last column is read from the file as it lies there, and where it lies."""
+    info, groups = write_plain(
+        run.attempt_path(kind, part_name(part), attempt, ".parquet"), table, _stamp(hasher)
+    )
+    return run.entry(kind, info, part=part), groups
+
+
+def _stamp(hasher: Hasher) -> dict[str, str]:
+    return {"hashbeam_format": str(FORMAT_VERSION), "hasher_digest": hasher.digest}
 
 
 def _cpu_s(decoder: Decoder) -> float:

@@ -38,8 +38,8 @@ class Summary(Record):
     `times_real_time_per_cpu` audio per CPU time of hashing, decoder included; parts that an earlier
     start of the run had finished count in neither wall time nor speed. `entropy_bits` is the mean
     over the tables, `max_rss_bytes` that of the largest worker with its decoder. `compared` is
-    what look-up compares queries with, ``codes`` or ``embeddings``, and `matrix_bytes` its size;
-    `embedding_bytes` that of the embeddings in Parquet, where they were kept.
+    what look-up compares queries with, ``codes`` or ``embeddings``, and `compared_bytes` its
+    size; `index_bytes` is that of all files of the version.
     """
 
     index: str
@@ -57,8 +57,8 @@ class Summary(Record):
     table_bytes: int
     bytes_per_posting: float
     compared: str
-    matrix_bytes: int
-    embedding_bytes: int
+    compared_bytes: int
+    index_bytes: int
     max_bucket: int
     entropy_bits: float
     workers: int
@@ -87,7 +87,9 @@ class Summary(Record):
             f"{self.snippets} snippets",
             f"  {self.n_tables} tables of {self.key_bits} bits, {self.postings} postings, "
             f"{self.table_bytes / 1e6:.1f} MB",
-            f"  queries are compared with {self.compared}, {self.matrix_bytes / 1e6:.1f} MB",
+            f"  queries are compared with {self.compared}, {self.compared_bytes / 1e6:.1f} MB",
+            f"  {self.index_bytes / 1e6:.1f} MB in all, "
+            f"{self.index_bytes / 1e6 / max(self.audio_s / 3600, 1e-9):.2f} MB an hour of audio",
             f"  {self.times_real_time:.0f} × real time with {self.workers} "
             f"worker{'s' if self.workers > 1 else ''}, {self.times_real_time_per_cpu:.0f} × per "
             f"CPU; {self.wall_s:.1f} s in all, {self.startup_s:.1f} s of them to start",
@@ -141,8 +143,11 @@ def summarise(
         table_bytes=table_bytes,
         bytes_per_posting=table_bytes / max(postings, 1),
         compared=manifest.compared,
-        matrix_bytes=sum(manifest.files.select(kind="matrices").column("bytes")),
-        embedding_bytes=sum(manifest.files.select(kind="embeddings").column("bytes")),
+        compared_bytes=sum(
+            sum(manifest.files.select(kind=kind).column("bytes"))
+            for kind in (manifest.compared, "matrices")
+        ),
+        index_bytes=sum(manifest.files.column("bytes")),
         max_bucket=max(table.max_bucket for table in tables),
         entropy_bits=sum(table.entropy_bits for table in tables) / len(tables),
         workers=options.workers,

@@ -27,9 +27,10 @@ from pipelines import io
 from pipelines.records import Record, damaged
 from pipelines.stores import TEMPORARY_SUFFIX
 
-FORMAT_VERSION = 2  # of everything in an index directory; raise it when older readers would err
+FORMAT_VERSION = 3  # of everything in an index directory; raise it when older readers would err
 FIRST_VERSION = "000001"
-# Kinds of files, each a folder of a version; `matrices` hold codes, or embeddings, by number.
+# Kinds of files, each a folder of a version; `matrices` say where in their shards the codes, or
+# embeddings, of snippet numbers lie.
 KINDS = ("codes", "tracks", "failures", "matrices", "embeddings", "tables", "removals")
 
 _VERSION = re.compile(r"\d{6,}")

@@ -103,9 +103,11 @@ def make_codes(folder: Path, n: int, code_bytes: int) -> CodeMatrices:
     places = []
     for part, size in enumerate(np.diff(starts).tolist()):
         rows = np.frombuffer(rng.bytes(size * code_bytes), np.uint8).reshape(size, code_bytes)
-        places.append((str(folder / f"part-{part:05d}.hbm"), 0, part))
-        with open(places[-1][0], "wb") as file:
-            write_matrix(file, rows, np.arange(size), size)
+        name, shard = (str(folder / f"part-{part:05d}.{end}") for end in ("hbm", "parquet"))
+        rows.tofile(shard)  # look-up reads nothing else of a shard
+        with open(name, "wb") as file:
+            write_matrix(file, code_bytes, [(size, 0)], np.arange(size), size)
+        places.append((name, shard, 0, part))
     return CodeMatrices(places, {0: starts}, code_bytes)
 
 

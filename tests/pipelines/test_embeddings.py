@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from index_helpers import codes_of, error_line, full_disk_for, numbers_of, paths, run_index
-from model_fixture import scalar_model
+from model_fixture import learned_model
 from published_index import wav
 from tiny_catalog import RATE, write_rows
 
@@ -32,8 +32,8 @@ Shown = pytest.CaptureFixture[str]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that stands on an encoder."""
-    folder = tmp_path_factory.mktemp("scalar") / "model"
-    scalar_model(folder, dimensions=DIMENSIONS)
+    folder = tmp_path_factory.mktemp("learned") / "model"
+    learned_model(folder, dimensions=DIMENSIONS)
     return folder
 
 
@@ -140,7 +140,7 @@ def test_queries_are_compared_with_embeddings(
     assert (kept.ordinal, rounded.ordinal) == (8, 8)
     assert kept.offset_s == rounded.offset_s == 2.0
     assert kept.evidence.similarity == pytest.approx(1.0, abs=1e-3)
-    # Four bits a number cost more, and the rounded embedding is shorter than one.
+    # A byte for two numbers costs more.
     assert 0.9 < rounded.evidence.similarity < 0.999
 
 
@@ -167,8 +167,9 @@ def test_what_is_kept_is_told(index: Path, capsys: Shown) -> None:
     assert "  embeddings: 2 files, " in text
     summary = json.loads((index / "versions/000001/run.json").read_text())
     assert summary["compared"] == "embeddings"
-    assert summary["matrix_bytes"] == facts["kinds"]["matrices"]["bytes"]
-    assert summary["embedding_bytes"] == facts["kinds"]["embeddings"]["bytes"]
+    sizes = {kind: counts["bytes"] for kind, counts in facts["kinds"].items()}
+    assert summary["compared_bytes"] == sizes["matrices"] + sizes["embeddings"]
+    assert summary["index_bytes"] == sum(sizes.values())
 
 
 def test_verify_reads_them_all(index: Path, plain: Path, tmp_path: Path, capsys: Shown) -> None:
@@ -189,9 +190,12 @@ def test_verify_reads_them_all(index: Path, plain: Path, tmp_path: Path, capsys:
     shutil.copy(plain / codes.path, matrix)
     capsys.readouterr()
     assert main(["verify", str(tmp_path / "index"), "--json"]) == 1
-    missing, other = json.loads(capsys.readouterr().out)["problems"]
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert len(problems) == 3
+    missing, other, alone = sorted(problems)
     assert missing == f"{path} is missing"
     assert other == f"{matrix} has rows of 32 bytes, but embeddings have 128"
+    assert alone.startswith(f"code matrix {path} cannot be opened (No such file")
 
 
 def test_a_matrix_of_another_width_is_named_by_look_up(
@@ -200,7 +204,8 @@ def test_a_matrix_of_another_width_is_named_by_look_up(
     shutil.copytree(index, tmp_path / "index")
     path = paths(tmp_path / "index", open_manifest(str(index)), "matrices")[0]
     shutil.copy(paths(plain, open_manifest(str(plain)), "matrices")[0], path)
-    rows = CodeMatrix.open(str(path)).n
+    shard = paths(tmp_path / "index", open_manifest(str(index)), "embeddings")[0]
+    rows = CodeMatrix.open(str(path), str(shard)).n
     with pytest.raises(IndexFormatError) as error:
         best(str(tmp_path / "index"), songs[0][: 2 * RATE])
     expected = f"{path} holds {rows} rows of 32 bytes, not {rows} of 128; run `hashbeam verify`"

@@ -129,9 +129,16 @@ def test_the_summary_counts_what_was_done(
     assert 0 < summary["startup_s"] < summary["wall_s"]
     assert summary["hash_cpu_s"] > 0
     assert 0 < summary["entropy_bits"] <= np.log2(summary["snippets"])
-    sizes = [path.stat().st_size for path in (out / "versions/000001/matrices").iterdir()]
-    assert (summary["compared"], summary["matrix_bytes"]) == ("codes", sum(sizes))
-    assert summary["embedding_bytes"] == 0
+    sizes = {
+        folder.name: sum(path.stat().st_size for path in folder.iterdir())
+        for folder in (out / "versions/000001").iterdir()
+        if folder.is_dir()
+    }
+    compared = sizes["codes"] + sizes["matrices"]
+    assert (summary["compared"], summary["compared_bytes"]) == ("codes", compared)
+    assert summary["index_bytes"] == sum(sizes.values()) > compared
+    # Codes are there once: a matrix has a bit for each number, and where the codes lie.
+    assert sizes["matrices"] < 2 * (32 + 16 + summary["snippets"])
     assert not (out / "versions/000001/work").exists()
     assert not (out / "LOCK").exists()
 

@@ -138,9 +138,9 @@ def test_an_unfinished_run_of_another_format_is_refused(
     music: Path, model_folder: Path, unfinished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = unfinished / "versions/000001/work/plan.json"
-    plan.write_text(plan.read_text().replace('"format_version": 2', '"format_version": 9'))
+    plan.write_text(plan.read_text().replace('"format_version": 3', '"format_version": 9'))
     assert run_index(music / "catalog.csv", unfinished, model_folder) == 1
-    assert "format version 9, this hashbeam reads 2" in error_line(capsys)
+    assert "format version 9, this hashbeam reads 3" in error_line(capsys)
 
 
 def test_another_key_length_keeps_the_codes_and_builds_the_tables_anew(

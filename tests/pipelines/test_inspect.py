@@ -94,8 +94,12 @@ def test_every_damage_is_found_and_named(
     damage(path)
     assert main(["verify", str(index), "--json"]) == 1
     captured = capsys.readouterr()
-    (problem,) = json.loads(captured.out)["problems"]
+    problem, *others = json.loads(captured.out)["problems"]
     assert problem.startswith(f"{path} {expected}")
+    # A matrix is nothing without the codes beside it.
+    beside = f"code matrix {path} cannot be opened (No such file"
+    lost = kind == "codes" and not path.exists()
+    assert [other.startswith(beside) for other in others] == [True] * lost
     assert captured.err.count("\n") == 1
     assert "build the index anew" in captured.err
 
@@ -125,41 +129,71 @@ def replace_file(index: Path, kind: str, number: int, data: bytes) -> Path:
     return path
 
 
-def matrix_bytes(rows: np.ndarray, numbers: list[int], n: int) -> bytes:
+def matrix_bytes(width: int, place: int, numbers: range, n: int) -> bytes:
     file = io.BytesIO()
-    write_matrix(file, rows.astype(np.uint8), np.array(numbers), n)
+    write_matrix(file, width, [(len(numbers), place)], np.array(numbers), n)
     return file.getvalue()
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda rows, n: matrix_bytes(rows[:, :57], list(range(n)), n), "has rows of 57 bytes, "),
-        (lambda rows, n: matrix_bytes(rows[1:], list(range(1, n)), n), " snippets, expected "),
-        (lambda rows, n: matrix_bytes(rows, list(range(n)), n + 1), " rows, expected "),
-        (lambda rows, n: matrix_bytes(rows, list(range(n)), n)[:-58], "is truncated: "),
-        (lambda rows, n: b"HBMATRIX" + bytes(500), "matrix format version 0"),
-        (lambda rows, n: b"PAR1" + bytes(500), "is not a code matrix"),
-        (lambda rows, n: b"", "is truncated: "),
+        (lambda at, n: matrix_bytes(57, at, range(n), n), "has rows of 57 bytes, "),
+        (lambda at, n: matrix_bytes(58, at + 58, range(1, n), n), " snippets, expected "),
+        (lambda at, n: matrix_bytes(58, at, range(n), n + 1), " rows, expected "),
+        (lambda at, n: matrix_bytes(58, at + 1, range(n), n), " finds other rows in "),
+        (lambda at, n: matrix_bytes(58, 10**9, range(n), n), "does not fit the shard beside it"),
+        (lambda at, n: matrix_bytes(58, at, range(n), n)[:-1], "is truncated: "),
+        (lambda at, n: b"HBMATRIX" + bytes(500), "matrix format version 0"),
+        (lambda at, n: b"PAR1" + bytes(500), "is not a code matrix"),
+        (lambda at, n: b"", "is truncated: "),
     ],
 )
 def test_a_matrix_that_does_not_fit_the_codes_is_found(
     index: Path,
     capsys: pytest.CaptureFixture[str],
-    change: Callable[[np.ndarray, int], bytes],
+    change: Callable[[int, int], bytes],
     expected: str,
 ) -> None:
     """Though size and checksum are those that the manifest says."""
     path = paths(index, open_manifest(str(index)), "matrices")[1]
-    whole = CodeMatrix(path.read_bytes(), "whole")
+    shard = paths(index, open_manifest(str(index)), "codes")[1]
+    whole = CodeMatrix.open(str(path), str(shard))
     rows, present = whole.rows(np.arange(whole.n))
     assert present.all()
-    path = replace_file(index, "matrices", 1, change(rows, whole.n))
+    place = shard.read_bytes().index(rows.tobytes())
+    path = replace_file(index, "matrices", 1, change(place, whole.n))
     assert main(["verify", str(index), "--json"]) == 1
     problems = json.loads(capsys.readouterr().out)["problems"]
     assert len(problems) == 1
     assert str(path) in problems[0]
     assert expected in problems[0]
+
+
+def test_codes_that_were_cut_short_are_named_with_their_matrix(
+    index: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = open_manifest(str(index))
+    codes, matrix = (paths(index, manifest, kind)[1] for kind in ("codes", "matrices"))
+    data = codes.read_bytes()
+    codes.write_bytes(data[: len(data) // 10])
+    assert main(["verify", str(index), "--json"]) == 1
+    cut, lost = json.loads(capsys.readouterr().out)["problems"]
+    assert cut.startswith(f"{codes} is truncated: ")
+    assert lost.startswith(f"{matrix} does not fit the shard beside it, which has ")
+
+
+def test_a_matrix_without_codes_is_found(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The manifest has lost them."""
+    manifest = open_manifest(str(index))
+    files = manifest.files.to_json()
+    row = files["kind"].index("codes")
+    edit_manifest(index, files={name: c[:row] + c[row + 1 :] for name, c in files.items()})
+    assert main(["verify", str(index), "--json"]) == 1
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    matrix = paths(index, manifest, "matrices")[0]
+    assert f"{matrix} has no codes beside it" in problems
+    assert any(problem.startswith("segment 0: codes of ") for problem in problems)
 
 
 def test_a_part_without_a_matrix_is_found(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,7 +217,7 @@ def test_another_format_version_is_refused(
     assert main([verb, str(index)]) == 1
     line = error_line(capsys, verb)
     assert f"{index}/versions/000001/manifest.json has format version 9" in line
-    assert "this hashbeam reads 2" in line
+    assert "this hashbeam reads 3" in line
 
 
 def test_files_of_another_model_are_named(index: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,7 +83,11 @@ def index(tmp_path: Path) -> tuple[Path, Manifest]:
     return tmp_path, manifest_of(segments, [*first, *second])
 
 
-def test_every_number_belongs_to_its_track(index: tuple[Path, Manifest]) -> None:
+@pytest.mark.parametrize("whole_parts", [0, 256])
+def test_every_number_belongs_to_its_track(
+    index: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch, whole_parts: int
+) -> None:
+    monkeypatch.setattr(opened, "WHOLE_PARTS", whole_parts)
     tracks = IndexTracks(str(index[0]), index[1])
     ordinals, firsts, ends = tracks.locate(0, np.arange(16))
     assert ordinals.tolist() == [0, 0, 0, 1, 1, 5, 5, 5, 5, 6, 7, 7, 7, 7, 7, 7]
@@ -117,6 +121,7 @@ def test_only_parts_that_are_met_are_read_and_few_are_kept(
 
     monkeypatch.setattr(io, "read_table", note)
     monkeypatch.setattr(opened, "CACHED_PARTS", 2)
+    monkeypatch.setattr(opened, "WHOLE_PARTS", 4)  # the segment has four and an end
     tracks = IndexTracks(str(index[0]), index[1])
     assert read == []
     tracks.locate(0, np.array([5, 6]))
@@ -142,10 +147,25 @@ def test_removed_tracks_are_nobody(index: tuple[Path, Manifest]) -> None:
     assert tracks.locate(1, np.arange(4))[0].tolist() == [8, 8, 9, 9]
 
 
-def test_a_number_of_no_track_is_damage(index: tuple[Path, Manifest]) -> None:
+@pytest.mark.parametrize("whole_parts", [0, 256])
+def test_a_number_of_no_track_is_damage(
+    index: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch, whole_parts: int
+) -> None:
+    monkeypatch.setattr(opened, "WHOLE_PARTS", whole_parts)
     tracks = IndexTracks(str(index[0]), index[1])
-    with pytest.raises(IndexFormatError, match=r"part 4 of segment 0 .*; run `hashbeam verify`"):
-        tracks.locate(0, np.array([16]))
+    expected = "snippet number 16 of segment 0 is that of no track; run `hashbeam verify`"
+    with pytest.raises(IndexFormatError, match=expected):
+        tracks.locate(0, np.array([3, 16]))
+
+
+def test_a_small_segment_is_read_once(
+    index: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracks = IndexTracks(str(index[0]), index[1])
+    tracks.locate(0, np.array([5]))
+    monkeypatch.setattr(io, "read_table", None)
+    assert tracks.locate(0, np.arange(16))[0].tolist()[-3:] == [7, 7, 7]
+    assert tracks.row(0, 5)["track_id"] == "t5"
 
 
 def ask(searcher: Any, samples: np.ndarray) -> list[Any]:
@@ -246,6 +266,38 @@ def test_a_truncated_file_is_named_when_it_is_needed(
         ask(searcher, published.cut("s01", 2, 4))
     assert f"{path} is truncated: " in str(error.value)
     assert "run `hashbeam verify`" in str(error.value)
+
+
+def test_codes_that_lack_rows_are_named_when_they_are_needed(
+    published: Published, tmp_path: Path
+) -> None:
+    """Mapped, a place beyond the end of a file would end the process."""
+    shutil.copytree(published.index, tmp_path / "index")
+    manifest = open_manifest(str(published.index))
+    codes, matrix = (paths(tmp_path / "index", manifest, k)[0] for k in ("codes", "matrices"))
+    whole = codes.read_bytes()
+    for data, words in (
+        (whole[: len(whole) // 10], f"{matrix} does not fit the shard beside it"),
+        (b"", f"{matrix} does not fit the shard beside it, which has 0 bytes"),
+        (None, f"code matrix {codes} cannot be opened (No such file"),
+    ):
+        codes.unlink() if data is None else codes.write_bytes(data)
+        searcher, _, _ = open_index(str(tmp_path / "index"))
+        with pytest.raises(IndexFormatError) as error:
+            ask(searcher, published.cut("s01", 2, 4))
+        assert words in str(error.value)
+        assert "run `hashbeam verify`" in str(error.value)
+
+
+def test_a_matrix_without_codes_is_damage(published: Published, tmp_path: Path) -> None:
+    shutil.copytree(published.index, tmp_path / "index")
+    where = tmp_path / "index/versions/000001/manifest.json"
+    values = json.loads(where.read_text())
+    row = values["files"]["kind"].index("codes")
+    values["files"] = {name: c[:row] + c[row + 1 :] for name, c in values["files"].items()}
+    where.write_text(json.dumps(values))
+    with pytest.raises(IndexFormatError, match=r"part 0 of segment 0 has a code matrix but no co"):
+        open_index(str(tmp_path / "index"))
 
 
 def test_a_part_without_a_matrix_is_damage(published: Published, tmp_path: Path) -> None:

@@ -145,7 +145,8 @@ def read_matrix(folder: Path, receipt: Receipt) -> tuple[np.ndarray, list[bool]]
     path = folder / "index" / entry.path
     assert path.parent.name == "matrices"
     assert (path.stat().st_size, entry.part) == (entry.bytes, 0)
-    matrix = CodeMatrix.open(str(path))
+    kinds = {entry.kind: folder / "index" / entry.path for entry in receipt.files}
+    matrix = CodeMatrix.open(str(path), str(kinds.get("embeddings", kinds["codes"])))
     assert matrix.n == entry.rows
     rows, present = matrix.rows(np.arange(matrix.n))
     return rows, present.tolist()

@@ -188,7 +188,7 @@ def test_a_plan_of_another_format_is_named(index: str) -> None:
     run = prepare_run(index, **SAME)
     path = io.join(run.work, "plan.json")
     data = io.read_bytes(path)
-    io.write_bytes(path, data.replace(b'"format_version": 2', b'"format_version": 9'))
+    io.write_bytes(path, data.replace(b'"format_version": 3', b'"format_version": 9'))
     with pytest.raises(IndexFormatError, match=r"plan\.json has format version 9"):
         prepare_run(index, **SAME)
 

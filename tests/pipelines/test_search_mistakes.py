@@ -144,7 +144,7 @@ def test_an_index_of_another_format_is_one_line(
     where.write_text(json.dumps({**json.loads(where.read_text()), "format_version": 9}))
     assert look_up_files(damaged, wav(tmp_path / "q.wav", damaged.cut("s01", 2, 4))) == 1
     line = error_line(capsys, "lookup")
-    assert f"{where} has format version 9, this hashbeam reads 2" in line
+    assert f"{where} has format version 9, this hashbeam reads 3" in line
 
 
 def test_an_index_of_another_model_is_one_line_with_both_digests(

@@ -276,8 +276,8 @@ def test_an_index_of_thousands_of_files_opens_at_once(tmp_path: Path) -> None:
 
 
 DAMAGE: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
-    (lambda m: m.update(format_version=9), "has format version 9, this hashbeam reads 2; use the"),
-    (lambda m: m.update(format_version="1"), "has format version '1', this hashbeam reads 2"),
+    (lambda m: m.update(format_version=9), "has format version 9, this hashbeam reads 3; use the"),
+    (lambda m: m.update(format_version="1"), "has format version '1', this hashbeam reads 3"),
     (lambda m: m.pop("format_version"), "has no format version"),
     (lambda m: m.pop("segments"), "segments is missing"),
     (lambda m: m.update(key_bits="22"), "key_bits is str, not int"),
