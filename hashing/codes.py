@@ -100,6 +100,15 @@ def hamming(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.int32]:
     return np.asarray(np.einsum("...j->...", differing, dtype=np.int32, casting="unsafe"))
 
 
+def likeness(a: NDArray[np.uint8], b: NDArray[np.uint8], bits: int) -> NDArray[np.float32]:
+    """Cosine of packed codes ``[..., width]`` of `bits` bits, taken as ±1.
+
+    >>> likeness(np.array([[0], [7]], np.uint8), np.array([1], np.uint8), 4).tolist()
+    [0.5, 0.0]
+    """
+    return np.asarray(1.0 - hamming(a, b) * np.float32(2.0 / bits), dtype=np.float32)
+
+
 def _as_codes(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     codes = np.asarray(codes)
     if codes.ndim != 2 or codes.dtype != np.uint8:

@@ -206,6 +206,10 @@ class FlowQuantizer:
         out[:, : self._width] = (padded.reshape(-1, 8) @ _SIGNS).reshape(-1, self._width, 256)
         return out
 
+    def likeness(self, one: Bytes, other: Bytes) -> Floats:
+        """See `hashing.quantizers.Quantizer`: the cosine of the two codes' bits as ±1."""
+        return codes.likeness(one[:, : self._width], other[:, : self._width], self.bits)
+
     def _positions(self, key_bits: int) -> Ints:
         if not 1 <= key_bits <= self.bits:
             raise ValueError(f"key_bits={key_bits} of {self.bits} bits")

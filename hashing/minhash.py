@@ -193,6 +193,10 @@ class MinHash:
         np.put_along_axis(out, own[:, :, None].astype(np.int64), 1.0 / self.code_bytes, axis=2)
         return out
 
+    def likeness(self, one: Bytes, other: Bytes) -> Floats:
+        """See `hashing.quantizers.Quantizer`: the share of bytes that agree."""
+        return np.asarray((one == other).mean(axis=1), dtype=np.float32)
+
 
 def haar_matrix(n: int) -> npt.NDArray[np.float64]:
     """Orthonormal Haar transform of `n` values, a power of two; coarse wavelets first, [n, n].

@@ -59,6 +59,12 @@ class Quantizer(Protocol):
         that has nothing to do with it; both hold at any number of bits.
         """
 
+    def likeness(self, one: Bytes, other: Bytes) -> Floats:
+        """How alike codes [n, code_bytes] are to others, [n]: one for equal ones, zero for chance.
+
+        Tells whether two tracks hold the same recording.
+        """
+
 
 class SignQuantizer:
     """One bit a response: above its threshold or not.
@@ -139,6 +145,10 @@ class SignQuantizer:
             len(weights), self.code_bytes, 256
         )
 
+    def likeness(self, one: Bytes, other: Bytes) -> Floats:
+        """See `Quantizer`: the cosine of the two codes' bits as ±1."""
+        return codes.likeness(one, other, self.bits)
+
 
 # Bit k of each byte as ±1, [8, 256].
 _SIGNS = np.where(np.arange(256)[None, :] >> np.arange(8)[:, None] & 1, 1.0, -1.0).astype(
@@ -150,7 +160,7 @@ _SIGNS = np.where(np.arange(256)[None, :] >> np.arange(8)[:, None] & 1, 1.0, -1.
 QUANTIZERS = {
     "signs": ("hashing.quantizers", "SignQuantizer"),
     "forgiving": ("hashing.quantizers", "SignQuantizer"),
-    "scalar": ("hashing.scalar", "ScalarQuantizer"),
+    "learned": ("hashing.learned", "LearnedQuantizer"),
     "flow": ("hashing.flow", "FlowQuantizer"),
     "product": ("hashing.quantization", "ProductQuantizer"),
     "minhash": ("hashing.minhash", "MinHash"),

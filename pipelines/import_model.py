@@ -34,13 +34,13 @@ What it gets is a snippet in dB, cells more than 60 dB below the loudest raised 
 and deviation 1: train it with such (`hashing.features.standardise`). --features, --window or the
 flags of single settings say what a snippet is; they must be those of its training.
 
-How embeddings are rounded, the keys of the tables and the score are fitted to the catalogue, which
+The codes of embeddings, the keys of the tables and the score are fitted to the catalogue, which
 should be like the one that is going to be indexed.
 
-The model folder works with `index`, `lookup` and `evaluate` as --model. The encoder itself cannot
-be trained further: `train` makes encoders of its own. Hashers that stand on embeddings are fitted
-to an imported encoder as to any other (`hashing.training.embeddings`, `hashing.binary`,
-`hashing.quantization`)."""
+The model folder is taken as --model by `index`, `lookup` and `evaluate`, and as --encoder by those
+kinds of `train` that fit a hash to embeddings (`train --help` names them: itq, opq, …). The encoder
+itself cannot be trained further: ONNX has no gradients; train it where it was made, and import it
+again."""
 
 # Columns that are kept on one side of the calibration where the catalogue has them.
 GROUP = ("album", "artist_name")

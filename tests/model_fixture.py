@@ -11,11 +11,11 @@ import numpy as np
 from hashing.confidence import Confidence
 from hashing.features import FeatureConfig, snippets, spectrogram, standardise
 from hashing.models import Model, save_model
-from hashing.scalar import fit_levels
+from hashing.quantization import fit_pq
 from hashing.synthesis import render_track
-from hashing.training.export import encoder_graph, ensemble_graph
+from hashing.training.export import append_linear, encoder_graph, ensemble_graph
 
-# Music that the encoder of `scalar_model` is fitted to; no test renders these seeds.
+# Music that the encoder of `learned_model` is fitted to; no test renders these seeds.
 FITTED = range(9000, 9024)
 FITTED_SECONDS = 8.0
 
@@ -36,7 +36,7 @@ def random_model(
     inputs, hidden, chunks = features.n_bands * features.snippet_frames, 116, 4
 
     def normal(*shape: int) -> np.ndarray:
-        return (rng.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32)
+        return np.asarray(rng.standard_normal(shape) / np.sqrt(shape[0]), dtype=np.float32)
 
     second = [normal(hidden // chunks, bits // chunks) for _ in range(chunks)]
     graph = ensemble_graph(
@@ -60,40 +60,50 @@ def random_model(
     return save_model(folder, config, {"model": graph}, arrays, "# Random weights, for tests")
 
 
-def scalar_model(
+def learned_model(
     folder: Path, seed: int = 1, dimensions: int = 64, bits: int = 256, n_tables: int = 20
 ) -> Model:
-    """A model folder of the kind `scalar`: whitened principal components of rendered music.
+    """A model folder of the kind `learned`: whitened principal components of rendered music.
 
-    Its graph is an encoder of one linear layer with the outputs `embedding` and `norm`; keys are
-    signs of random projections. It knows rendered music again in noise; its calibration is a guess.
+    Its graph is an encoder of one linear layer and a rotation of its embedding; codes have a byte
+    for every two numbers, keys are signs of random projections. It knows rendered music again in
+    noise; its calibration is a guess.
     """
     rng = np.random.default_rng(seed)
     mean, components, embeddings = _principal_components(dimensions)
-    means, scales = embeddings.mean(axis=0), embeddings.std(axis=0)
+    rotation, codebooks = _codebooks(dimensions)
     weights = rng.standard_normal((dimensions, bits)).astype(np.float32)
-    projected = embeddings @ weights
+    projected = embeddings @ rotation @ weights
     features = FeatureConfig()
     graph = encoder_graph(
         features.n_bands, features.snippet_frames, [], (components, -mean @ components)
     )
+    graph = append_linear(graph, rotation, np.zeros(dimensions, np.float32))
     config = {
-        "kind": "scalar",
-        "bits": 4 * dimensions,
+        "kind": "learned",
+        "bits": 8 * len(codebooks),
         "dimensions": dimensions,
         "features": dataclasses.asdict(features),
         "calibration": Confidence(chance=CHANCE).to_json(),
     }
     arrays = {
-        "levels": fit_levels((embeddings - means) / scales),
-        "means": means,
-        "scales": scales,
+        "codebooks": codebooks,
         "weights": weights,
         "thresholds": np.median(projected, axis=0).astype(np.float32),
         "spreads": projected.std(axis=0),
         "tables": np.stack([rng.permutation(bits)[:24] for _ in range(n_tables)]).astype(np.int16),
     }
     return save_model(folder, config, {"model": graph}, arrays, "# Principal components, for tests")
+
+
+@functools.cache
+def _codebooks(dimensions: int) -> tuple[np.ndarray, np.ndarray]:
+    """A turn that half precision holds exactly, and codebooks of a byte for every two numbers."""
+    rng = np.random.default_rng(1)
+    turn = np.eye(dimensions, dtype=np.float32)[:, rng.permutation(dimensions)]
+    turn *= rng.choice(np.array([-1.0, 1.0], np.float32), dimensions)
+    embeddings = _principal_components(dimensions)[2]
+    return turn, fit_pq(embeddings @ turn, dimensions // 2).codebooks
 
 
 @functools.cache

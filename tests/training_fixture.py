@@ -34,6 +34,7 @@ TINY_ENCODER = EncoderTraining(
     averaging=0.5,
     shifted_steps=6,
     steps=12,
+    code_bytes=8,
     n_tables=4,
     key_bits=12,
     half_precision=False,

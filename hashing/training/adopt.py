@@ -1,7 +1,8 @@
 """An encoder that was made elsewhere becomes a model folder, like those that are trained here.
 
-The encoder stays as it is. What a hasher needs beside it is fitted to a catalogue: how embeddings
-are rounded, keys (signs of ITQ: Gong & Lazebnik, CVPR 2011) dealt out to tables, and the score.
+The encoder stays as it is. What a hasher needs beside it is fitted to a catalogue: the product
+quantizer of its embeddings (OPQ: Ge et al., CVPR 2013), keys (signs of ITQ: Gong & Lazebnik, CVPR
+2011) dealt out to tables, and the score.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ from hashing.encoders import Hasher
 from hashing.errors import AudioError, HashbeamError, ModelError
 from hashing.features import FeatureConfig, standardise
 from hashing.fronts import Answer
+from hashing.learned import LearnedQuantizer
 from hashing.models import Model, load_model, save_model
-from hashing.scalar import ScalarQuantizer
+from hashing.quantization import CENTROIDS
 from hashing.training import calibration, corpus
 from hashing.training.embeddings import clean_embeddings, paired_embeddings
+from hashing.training.export import append_linear
 from hashing.training.foreign import read_source
 from hashing.training.imported_card import imported_card
-from hashing.training.scalar import CONSTANT, scalar_arrays, scalar_figures
+from hashing.training.learned import CONSTANT, learned_arrays, learned_figures
 from hashing.training.wrapping import Wrapped, open_encoder, wrap
 
 Floats = npt.NDArray[np.float32]
@@ -41,14 +44,19 @@ MOST_TRACKS = 2000
 # here learns from what the other tracks sound like.
 CALIBRATION_SHARE = 0.3
 
-# Snippets below which nothing is fitted: medians of 100 are known to ±5 % of rank.
-LEAST_SNIPPETS = 100
+# Snippets below which nothing is fitted: each part of a code has as many centroids.
+LEAST_SNIPPETS = CENTROIDS
 
 # Matches below which the thirteen weights of the score are a guess: about forty for each.
 FEW_MATCHES = 500
 
 # Mean cosine of an encoder's answers to different snippets above which it hardly tells them apart.
 ALIKE = 0.95
+
+# Numbers of an embedding that a byte of a code stands for, as in the shipped model, and bytes that
+# a code has at most: beyond 64 an index grows faster than answers get better.
+NUMBERS_A_BYTE = 4
+MOST_BYTES = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +68,7 @@ class Adoption:
       features: of the snippets that the encoder takes.
       input, output, layout: see `hashing.training.wrapping.wrap`.
       bits, n_tables: of the keys; a key is up to 32 bits long.
+      code_bytes: of a code; 0 for `bytes_for`.
       snippets: that statistics are taken over, but no more than one a query hop of the music.
       pairs: that figures are taken over, but no more than one a snippet hop; 1,024 tell a recall
         to ±2 %.
@@ -78,6 +87,7 @@ class Adoption:
     layout: str = ""
     bits: int = 256
     n_tables: int = 16
+    code_bytes: int = 0
     snippets: int = 16_384
     pairs: int = 1024
     calibrated: bool = True
@@ -89,6 +99,15 @@ class Adoption:
     seed: int = 1
     command: str = ""
     catalog: str = ""
+
+
+def bytes_for(dimensions: int) -> int:
+    """Bytes of the codes of embeddings, where nobody asks for others.
+
+    >>> bytes_for(8), bytes_for(30), bytes_for(128), bytes_for(2048)
+    (2, 8, 32, 64)
+    """
+    return min(max(2, -(-dimensions // NUMBERS_A_BYTE)), MOST_BYTES)
 
 
 def adopt(
@@ -115,7 +134,7 @@ def adopt(
     for warning in _warnings_of(wrapped):
         log(f"warning: {warning}")
     log(
-        f"{wrapped.source.name}: {wrapped.given} numbers a snippet of "
+        f"{wrapped.source.name}: {wrapped.dimensions} numbers a snippet of "
         f"{_seconds(adoption.features):.2f} s, taken as {wrapped.arrangement.layout}"
     )
     rate = adoption.features.sample_rate
@@ -130,19 +149,19 @@ def adopt(
         "snippets": made.snippets,
     }
     config = {
-        "kind": "scalar",
-        "bits": 4 * wrapped.dimensions,
+        "kind": "learned",
+        "bits": 8 * story["code_bytes"],
         "dimensions": wrapped.dimensions,
         "features": dataclasses.asdict(adoption.features),
         "training": story,
         "calibration": {},
     }
     hasher = Hasher(save_model(work / "draft", config, made.graphs, made.arrays, "# Draft"))
-    assert isinstance(hasher.quantizer, ScalarQuantizer)
+    assert isinstance(hasher.quantizer, LearnedQuantizer)
     judged, features = checking or fitting, adoption.features
     n_pairs = min(adoption.pairs, _room(music, judged, features, features.snippet_hop))
     pairs = paired_embeddings(hasher.respond, features, music, judged, n_pairs, air, adoption.seed)
-    figures = {**made.figures, **scalar_figures(hasher.quantizer, pairs)}
+    figures = {**made.figures, **learned_figures(hasher.quantizer, made.rotation, pairs)}
     fitted: dict[str, Any] = {}
     if adoption.calibrated:
         fitted = _calibrate(hasher, adoption, music, rows, fitting, checking, air, log)
@@ -160,10 +179,6 @@ def _warnings_of(wrapped: Wrapped) -> list[str]:
             f"snippets of {plan.frames} frames are shorter than the {longer} that {name} expects: "
             f"the last {plan.missing} are filled with the mean; --snippet-frames {longer} gives "
             "it what it was trained with"
-        )
-    if wrapped.given % 2:
-        found.append(
-            f"{name} answers with {wrapped.given} numbers: a zero is added, codes keep two a byte"
         )
     return found
 
@@ -209,6 +224,7 @@ def _split(rows: Sequence[Mapping[str, str]], adoption: Adoption) -> tuple[list[
 class _Made:
     """What was fitted to clean snippets, and how many these were."""
 
+    rotation: Floats
     graphs: Mapping[str, bytes]
     arrays: Mapping[str, npt.NDArray[Any]]
     figures: Mapping[str, float]
@@ -248,8 +264,8 @@ def _fit(
             f"{name} answers every snippet with the same embedding: is {wrapped.output} the right "
             "tensor (--output), and was the encoder trained?"
         )
-    if 2 * varying < wrapped.given:
-        log(f"warning: only {varying} of the {wrapped.given} numbers of {name} ever vary")
+    if 2 * varying < wrapped.dimensions:
+        log(f"warning: only {varying} of the {wrapped.dimensions} numbers of {name} ever vary")
     # The mean over all pairs, those of a snippet with itself taken out.
     n = len(raw.embeddings)
     alike = float((n * mean @ mean - 1.0) / max(1, n - 1))
@@ -258,13 +274,19 @@ def _fit(
             f"warning: {name} answers different snippets almost alike (mean cosine {alike:.3f}): "
             "are they of the features that it was trained with?"
         )
-    graphs = {"model": wrapped.graph(mean)}
     away = raw.embeddings - mean
     embeddings = (away / (np.linalg.norm(away, axis=1, keepdims=True) + 1e-12)).astype(np.float32)
     log(f"fitting keys of {adoption.bits} bits to {n} snippets")
     weights = binary.itq(embeddings, adoption.bits, adoption.seed).weights
-    arrays = scalar_arrays(embeddings, weights, adoption.n_tables)
-    return _Made(graphs, arrays, {"varying": float(varying), "alike": alike}, n)
+    code_bytes = adoption.code_bytes or bytes_for(wrapped.dimensions)
+    log(f"fitting codes of {code_bytes} bytes")
+    rotation, arrays = learned_arrays(
+        embeddings, weights, code_bytes, adoption.n_tables, seed=adoption.seed
+    )
+    bias = np.zeros(rotation.shape[1], dtype=np.float32)
+    graphs = {"model": append_linear(wrapped.graph(mean), rotation, bias)}
+    figures = {"varying": float(varying), "alike": alike}
+    return _Made(rotation, graphs, arrays, figures, n)
 
 
 def _calibrate(
@@ -350,11 +372,12 @@ def _story(wrapped: Wrapped, adoption: Adoption) -> dict[str, Any]:
             "output": wrapped.output,
             "layout": wrapped.arrangement.layout,
             "frames_filled": wrapped.arrangement.missing,
-            "numbers": wrapped.given,
+            "numbers": wrapped.dimensions,
         },
         "catalog": adoption.catalog,
         "bits": adoption.bits,
         "n_tables": adoption.n_tables,
+        "code_bytes": adoption.code_bytes or bytes_for(wrapped.dimensions),
         "seed": adoption.seed,
     }
 

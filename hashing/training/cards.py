@@ -56,8 +56,9 @@ def encoder_card(
 
 A convolutional network of {len(settings.channels)} layers ({", ".join(map(str, settings.channels))}
 channels) turns a log-mel snippet of {features.n_bands} bands and {features.snippet_frames} frames
-into {settings.dimensions} numbers, which are kept in four bits each. {settings.n_tables} hash
-tables have keys of signs of {settings.bits} learned projections, dealt out by mutual information.
+into {settings.dimensions} numbers, of which an index keeps {settings.code_bytes} bytes (optimised
+product quantisation). {settings.n_tables} hash tables have keys of signs of {settings.bits} learned
+projections, dealt out by mutual information.
 
 {_origin(command, settings.seed, story, seconds)}
 * **Pool**: tiles of 8 s in {story["tile_versions"]} versions each; {settings.steps} steps of

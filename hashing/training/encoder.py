@@ -28,10 +28,9 @@ import torch
 
 from hashing.errors import HashbeamError
 from hashing.features import FeatureConfig, fill_edges, standardise
-from hashing.forgiving import group_bits
 from hashing.models import Model, save_model
-from hashing.scalar import fit_levels
-from hashing.training.export import encoder_graph
+from hashing.training.export import append_linear, encoder_graph
+from hashing.training.learned import learned_arrays
 from hashing.training.networks import ConvEncoder
 from hashing.training.pool import SnippetPool
 
@@ -70,10 +69,11 @@ class EncoderTraining:
     noise_snr_db: tuple[float, float] = (-4.0, 15.0)
     equaliser_chance: float = 0.5
     shifted_steps: int = 10_000  # first steps, in which a query may be half an index hop off
-    jitter: int = 3  # frames that it may be off afterwards: half a query hop and one more
+    jitter: int = 2  # frames that it may be off afterwards: half a query hop
     masked_chance: float = 0.6  # afterwards: of a query whose edge was not heard
     steps: int = 15_000
-    n_tables: int = 14  # with codes of 64 bytes, an index of 1.5 MB for an hour of audio
+    code_bytes: int = 32  # of the product quantizer
+    n_tables: int = 13  # with codes of 32 bytes, an index of 1.5 MB for an hour of audio
     key_bits: int = 32  # longest key; the first 16 bits of a table are in no other
     half_precision: bool = True  # bfloat16 products: three times faster where the CPU has them
     seed: int = 1
@@ -282,7 +282,7 @@ def identify(pairs: Pairs, *more: Any) -> str:
     `more` is what else a kind of training depends on, as JSON has it.
     """
     settings = dataclasses.asdict(pairs.settings)
-    for later in ("steps", "n_tables", "key_bits"):
+    for later in ("steps", "code_bytes", "n_tables", "key_bits"):
         del settings[later]
     sample = np.ascontiguousarray(pairs.pool.spectra[:, [0, -1], 0])
     digest = hashlib.sha256(sample.tobytes()).hexdigest()
@@ -363,11 +363,11 @@ def export(
     training: Mapping[str, Any],
     card: str,
 ) -> Model:
-    """Write the model folder: encoder graphs, rounding, keys, and bits dealt out to tables.
+    """Write the model folder: encoder graphs, codebooks, keys, and bits dealt out to tables.
 
     Where there is a light encoder, it makes the index, and the full one listens to queries.
-    Medians, spreads and the information that bits share are taken over clean snippets of the
-    training music, which is what stands in an index.
+    Codebooks, medians, spreads and the information that bits share are taken over clean snippets
+    of the training music, which is what stands in an index.
     """
     settings, config = pairs.settings, pairs.pool.config
     layers, project, (weights, _) = state.trained.folded()
@@ -382,14 +382,6 @@ def export(
     tile = np.sort(rng.integers(tiles, size=STATISTICS_SNIPPETS))
     offset = rng.integers(pairs.pool.offsets, size=STATISTICS_SNIPPETS)
     clean = pairs.pool.snippets(tile, np.zeros_like(tile), offset)
-    model_config = {
-        "kind": "scalar",
-        "bits": 4 * settings.dimensions,
-        "dimensions": settings.dimensions,
-        "features": dataclasses.asdict(config),
-        "training": {**dataclasses.asdict(settings), **training},
-        "calibration": {},
-    }
     # What is stored in half precision is what is measured.
     embeddings = np.concatenate(
         [
@@ -397,20 +389,23 @@ def export(
             for first in range(0, len(clean), 512)
         ]
     )
-    half = weights.astype(np.float16)
-    low, medians, high = np.quantile(
-        embeddings @ half.astype(np.float32), [0.25, 0.5, 0.75], axis=0
+    rotation, arrays = learned_arrays(
+        embeddings,
+        weights,
+        settings.code_bytes,
+        settings.n_tables,
+        settings.key_bits,
+        settings.seed,
     )
-    means, scales = embeddings.mean(axis=0), embeddings.std(axis=0)
-    bits = embeddings @ half.astype(np.float32) > medians
-    arrays = {
-        "levels": fit_levels((embeddings - means) / scales),
-        "means": means,
-        "scales": scales,
-        "weights": half,
-        "thresholds": medians.astype(np.float32),
-        "spreads": np.maximum((high - low) / 2, 1e-6).astype(np.float32),
-        "tables": group_bits(bits, settings.n_tables, settings.key_bits),
+    bias = np.zeros(rotation.shape[1], dtype=np.float32)
+    graphs = {name: append_linear(one, rotation, bias) for name, one in graphs.items()}
+    model_config = {
+        "kind": "learned",
+        "bits": 8 * settings.code_bytes,
+        "dimensions": settings.dimensions,
+        "features": dataclasses.asdict(config),
+        "training": {**dataclasses.asdict(settings), **training},
+        "calibration": {},
     }
     return save_model(folder, model_config, graphs, arrays, card)
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hashing.training.foreign import reads
+
 Floats = npt.NDArray[np.float32]
 
 # The opset of 2021, which every ONNX Runtime of the last years runs.
@@ -165,7 +167,7 @@ def append_linear(encoder: bytes, weights: Floats, bias: Floats) -> bytes:
     kept = []
     for node in reversed(graph.node):
         if needed & set(node.output):
-            needed.update(node.input)
+            needed |= reads(node)
             kept.append(node)
     tensors = [tensor for tensor in graph.initializer if tensor.name in needed]
     del graph.node[:], graph.initializer[:]

@@ -199,12 +199,12 @@ def choose_output(source: Source, output: str) -> str:
     return output
 
 
-def _reads(node: Any) -> set[str]:
+def reads(node: Any) -> set[str]:
     """Tensors that a node reads; those that its branches name, too, wherever they come from."""
     names = set(node.input)
     for graph in subgraphs(node):
         names |= {end.name for end in graph.output}
-        names |= set().union(*(_reads(inner) for inner in graph.node))
+        names |= set().union(*(reads(inner) for inner in graph.node))
     return names - {""}
 
 
@@ -214,7 +214,7 @@ def needed_nodes(source: Source, output: str) -> tuple[list[Any], set[str]]:
     for node in reversed(source.model.graph.node):  # the checker has seen that they are in order
         if wanted & set(node.output):
             kept.append(node)
-            wanted |= _reads(node)
+            wanted |= reads(node)
     return kept[::-1], wanted
 
 

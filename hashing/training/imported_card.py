@@ -43,15 +43,16 @@ def imported_card(
 The encoder was made elsewhere and is used as it is. It gets standardised log-mel snippets of
 {features.n_bands} bands and {features.snippet_frames} frames, and answers with
 {source["numbers"]} numbers. They are made of length one, their mean is taken off, and they are made
-one again; an index keeps four bits of each. {story["n_tables"]} hash tables have keys of signs of
-{story["bits"]} projections (ITQ: Gong & Lazebnik, CVPR 2011), dealt out by mutual information.
+one again; an index keeps {story["code_bytes"]} bytes of them (optimised product quantisation: Ge et
+al., CVPR 2013). {story["n_tables"]} hash tables have keys of signs of {story["bits"]} projections
+(ITQ: Gong & Lazebnik, CVPR 2011) of what a code stands for, dealt out by mutual information.
 {filled}
 * **Encoder**: `{source["file"]}`, {source["bytes"]:,} bytes, opset {source["opset"]},
   input `{source["input"]}` as {source["layout"]}, output `{source["output"]}`,
   SHA-256 `{source["sha256"]}`.
 * **Command**: `{story["command"]}`
 * **Data**: {story["snippets"]} snippets of {story["tracks_fitted"]} tracks of
-  `{story["catalog"]}` for means, levels and keys, {len(story["tracks_calibrated"])} others to
+  `{story["catalog"]}` for the mean, codebooks and keys, {len(story["tracks_calibrated"])} others to
   calibrate the score (listed in `config.json`).
 * **Seed**: {story["seed"]}.
 * **Score**: {score}

@@ -33,8 +33,8 @@ from hashing.training.foreign import (
 
 Floats = npt.NDArray[np.float32]
 
-# Numbers of an embedding. With less than 8 there are too few signs to make keys of; 4,096 take 2 KB
-# of index for every snippet.
+# Numbers of an embedding. With less than 8 there are too few signs to make keys of; 4,096 take 8 KB
+# for every snippet of an index that keeps them.
 DIMENSIONS = (8, 4096)
 
 # Snippets that an encoder is tried with, and by how much its answer to one, of length one, may
@@ -61,20 +61,14 @@ class Wrapped:
       source: what it was made of.
       input, output: names of the tensors of `source` that were taken.
       arrangement: how a snippet is laid out for it.
-      given: numbers that the encoder answers with.
-      dimensions: the same, made even with one that is always 0: codes keep two a byte.
+      dimensions: numbers that the encoder answers with.
     """
 
     source: Source
     input: str
     output: str
     arrangement: Arrangement
-    given: int
-
-    @property
-    def dimensions(self) -> int:
-        """Numbers of an embedding, even."""
-        return self.given + self.given % 2
+    dimensions: int
 
     def graph(self, mean: Floats | None = None) -> bytes:
         """Snippets [n, bands * frames] → ``embedding`` [n, dimensions] and ``norm`` [n, 1].
@@ -123,7 +117,7 @@ def wrap(
     arrangement = arrange(f"{name}: input {taken[0]}", sizes_of(source, taken[0]), features, layout)
     wrapped = Wrapped(source, taken[0], output, arrangement, 0)
     raw = _try_out(_build(wrapped, None), wrapped)
-    wrapped = dataclasses.replace(wrapped, given=raw)
+    wrapped = dataclasses.replace(wrapped, dimensions=raw)
     _check_answers(wrapped)
     return wrapped
 
@@ -143,9 +137,9 @@ def open_encoder(graph: bytes, name: str) -> Front:
 
 
 def _build(wrapped: Wrapped, mean: Floats | None) -> bytes:
-    """The graph of `Wrapped.graph`; with ``given`` 0 it only answers ``raw``, as the encoder does.
+    """The graph of `Wrapped.graph`; with no ``dimensions`` it only answers ``raw``.
 
-    All nodes are there in every opset of `OPSETS`.
+    That is what the encoder says. All nodes are there in every opset of `OPSETS`.
     """
     onnx = require_onnx()
     from onnx import TensorProto, helper, numpy_helper
@@ -193,10 +187,8 @@ def _build(wrapped: Wrapped, mean: Floats | None) -> bytes:
         nodes.append(_renamed(node))
     raw = add("Cast", [PREFIX + wrapped.output], "raw", to=TensorProto.FLOAT)
     outputs = [helper.make_tensor_value_info("raw", TensorProto.FLOAT, None)]
-    if wrapped.given:
-        value = reshape(raw, "flat", [wrapped.given])
-        if wrapped.given % 2:
-            value = pad(value, "even", [0, 1])
+    if wrapped.dimensions:
+        value = reshape(raw, "flat", [wrapped.dimensions])
         value = add(
             "Div", [value, length(value, "norm")], "unit" if mean is not None else EMBEDDING
         )
@@ -220,7 +212,7 @@ def _build(wrapped: Wrapped, mean: Floats | None) -> bytes:
     version = min(max(source.model.ir_version, LOWEST_IR_VERSION), HIGHEST_IR_VERSION)
     opset = [helper.make_opsetid("", source.opset)]
     model = helper.make_model(graph, opset_imports=opset, ir_version=version)
-    if wrapped.given:
+    if wrapped.dimensions:
         onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from model_fixture import scalar_model
+from model_fixture import learned_model
 
 from hashing.audio import decode, decode_blocks, encode
 from hashing.decoder import Decoder, pack_codes, unpack_codes
@@ -243,21 +243,21 @@ class TestLifeTime:
 
 
 @pytest.fixture(scope="module")
-def scalar(tmp_path_factory: pytest.TempPathFactory) -> Hasher:
-    return Hasher(scalar_model(tmp_path_factory.mktemp("models") / "scalar"))
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Hasher:
+    return Hasher(learned_model(tmp_path_factory.mktemp("models") / "learned"))
 
 
 class TestHashing:
     def test_codes_and_embeddings_are_those_of_this_process(
-        self, song: str, scalar: Hasher
+        self, song: str, learned: Hasher
     ) -> None:
         blocks = [decode(song, 8000)]
         with Decoder() as decoder:
-            decoder.prepare(scalar)
+            decoder.prepare(learned)
             pid = decoder.pid
             for embeddings in (False, True, False):
-                expected = scalar.hash_track(blocks, embeddings)
-                found = decoder.hash_track(song, scalar, embeddings=embeddings)
+                expected = learned.hash_track(blocks, embeddings)
+                found = decoder.hash_track(song, learned, embeddings=embeddings)
                 np.testing.assert_array_equal(found.codes, expected.codes)
                 np.testing.assert_array_equal(found.snippet, expected.snippet)
                 assert found.duration_s == expected.duration_s
@@ -268,26 +268,26 @@ class TestHashing:
             assert decoder.pid == pid
 
     def test_what_cannot_be_hashed_leaves_the_child_for_the_next(
-        self, song: str, scalar: Hasher, tmp_path: Path
+        self, song: str, learned: Hasher, tmp_path: Path
     ) -> None:
         silent = str(tmp_path / "silent.wav")
         encode(np.zeros(16_000, np.float32), 8000, silent, codec="wav")
         with Decoder() as decoder:
             for path, kind in ((silent, "silent"), (str(tmp_path / "none.mp3"), "missing")):
                 with pytest.raises(AudioError) as caught:
-                    decoder.hash_track(path, scalar, embeddings=True)
+                    decoder.hash_track(path, learned, embeddings=True)
                 assert caught.value.kind == kind
             pid = decoder.pid
-            assert len(decoder.hash_track(song, scalar).codes) == 39
+            assert len(decoder.hash_track(song, learned).codes) == 39
             assert decoder.pid == pid
 
     @pytest.mark.parametrize(
         "body", ["b''", "bytes(7)", "bytes(16)", "struct.pack('<dII', 1.0, 1, 0) + bytes(35)"]
     )
-    def test_codes_that_are_cut_short_are_nonsense(self, scalar: Hasher, body: str) -> None:
+    def test_codes_that_are_cut_short_are_nonsense(self, learned: Hasher, body: str) -> None:
         with child(f"request(); frame(b'C', {body}); time.sleep(60)") as decoder:
             with pytest.raises(AudioError, match=r"song\.mp3") as caught:
-                decoder.hash_track("song.mp3", scalar)
+                decoder.hash_track("song.mp3", learned)
             assert caught.value.kind == "crashed"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from model_fixture import random_model, scalar_model
+from model_fixture import learned_model, random_model
 from onnx import TensorProto, helper, numpy_helper
 
 from hashing import fronts
@@ -24,18 +24,17 @@ CONFIG = FeatureConfig()
 
 
 @pytest.fixture(scope="module")
-def scalar(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return scalar_model(tmp_path_factory.mktemp("m") / "scalar")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return learned_model(tmp_path_factory.mktemp("m") / "learned")
 
 
-def value(name: str, size: int | None, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
-    shape = ["n"] if size is None else ["n", size]
-    return helper.make_tensor_value_info(name, kind, shape)
+def value(name: str, size: int, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, ["n", size])
 
 
 def linear(seed: int, outputs: int) -> np.ndarray:
     weight = np.random.default_rng(seed).standard_normal((INPUTS, outputs)) / np.sqrt(INPUTS)
-    return weight.astype(np.float32)
+    return np.asarray(weight, dtype=np.float32)
 
 
 def graph_of(
@@ -70,15 +69,18 @@ def refused(model: Model) -> str:
 # --- what a front answers
 
 
-def test_responses_embeddings_and_norms(scalar: Model) -> None:
-    front, query_front = open_fronts(scalar, CONFIG, open_quantizer(scalar))
+def test_responses_embeddings_and_norms(learned: Model) -> None:
+    front, query_front = open_fronts(learned, CONFIG, open_quantizer(learned))
     assert query_front is front
     answer = front(inputs_of(5))
     assert answer.embeddings is not None
     assert answer.norms is not None
-    # An encoder without a head answers with its embedding, of length one.
-    assert answer.responses is answer.embeddings
-    assert answer.embeddings.shape == (5, 64)
+    # Responses are the embedding turned, and an encoder alone answers with the embedding itself.
+    assert answer.responses.shape == answer.embeddings.shape == (5, 64)
+    np.testing.assert_allclose(
+        answer.responses @ answer.responses.T, answer.embeddings @ answer.embeddings.T, atol=1e-5
+    )
+    assert np.abs(answer.responses - answer.embeddings).max() > 0.1
     np.testing.assert_allclose(np.linalg.norm(answer.embeddings, axis=1), 1.0, atol=1e-5)
     assert answer.norms.shape == (5,)
     # The norm is the length that the embedding had before: the layer is linear.
@@ -93,6 +95,14 @@ def test_responses_embeddings_and_norms(scalar: Model) -> None:
     np.testing.assert_allclose(
         twice.norms[:, None] * twice.embeddings - bias, 2 * (before - bias), atol=1e-3
     )
+
+
+def test_an_encoder_alone_answers_with_its_embedding(learned: Model, tmp_path: Path) -> None:
+    alone = graph_of({"embedding": linear(1, 64), "norm": linear(2, 1)})
+    model = with_graphs(learned, tmp_path / "m", {"model": alone})
+    answer = open_fronts(model, CONFIG, open_quantizer(model))[0](inputs_of(5))
+    assert answer.responses is answer.embeddings
+    np.testing.assert_allclose(answer.responses, inputs_of(5) @ linear(1, 64), atol=1e-4)
 
 
 def test_a_graph_of_responses_alone(tmp_path: Path) -> None:
@@ -121,20 +131,20 @@ def test_outputs_are_told_by_their_names(tmp_path: Path, order: int) -> None:
     np.testing.assert_allclose(answer.norms, (inputs @ matrices["norm"])[:, 0], atol=1e-4)
 
 
-def test_queries_may_have_a_graph_of_their_own(scalar: Model, tmp_path: Path) -> None:
+def test_queries_may_have_a_graph_of_their_own(learned: Model, tmp_path: Path) -> None:
     model = with_graphs(
-        scalar,
+        learned,
         tmp_path / "m",
-        {"model": graph_of({"embedding": linear(1, 64)}), "query": scalar.graph("model")},
+        {"model": graph_of({"embedding": linear(1, 64)}), "query": learned.graph("model")},
     )
     assert model.graphs == ["model", "query"]
     front, query_front = open_fronts(model, CONFIG, open_quantizer(model))
     inputs = inputs_of(3)
     np.testing.assert_allclose(front(inputs).responses, inputs @ linear(1, 64), atol=1e-4)
-    expected = open_front(scalar, CONFIG, open_quantizer(scalar))(inputs)
+    expected = open_front(learned, CONFIG, open_quantizer(learned))(inputs)
     np.testing.assert_array_equal(query_front(inputs).responses, expected.responses)
     # It is part of the model's identity, and is checked as the other is.
-    alone = with_graphs(scalar, tmp_path / "alone", {"model": model.graph("model")})
+    alone = with_graphs(learned, tmp_path / "alone", {"model": model.graph("model")})
     assert alone.digest != model.digest
     (tmp_path / "m/query.onnx").write_bytes(graph_of({"embedding": linear(1, 63)}))
     assert "query.onnx gives responses that its arrays do not fit" in refused(
@@ -144,12 +154,12 @@ def test_queries_may_have_a_graph_of_their_own(scalar: Model, tmp_path: Path) ->
     assert "query.onnx cannot be run" in refused(load_model(str(tmp_path / "m")))
 
 
-def test_a_hasher_that_brings_a_function_needs_no_graph(scalar: Model) -> None:
+def test_a_hasher_that_brings_a_function_needs_no_graph(learned: Model) -> None:
     class Own(SignQuantizer):
         def responses(self, inputs: np.ndarray) -> np.ndarray:
             return np.asarray(inputs[:, :2], dtype=np.float32)
 
-    model = Model(scalar.path / "nowhere", scalar.config, {}, "")
+    model = Model(learned.path / "nowhere", learned.config, {}, "")
     own = Own(np.zeros(2), np.ones(2), np.array([[0, 1]]))
     for front in open_fronts(model, CONFIG, own):
         answer = front(inputs_of(3))
@@ -157,23 +167,26 @@ def test_a_hasher_that_brings_a_function_needs_no_graph(scalar: Model) -> None:
         assert answer.embeddings is None
 
 
-def test_no_snippets_have_no_answers(scalar: Model, tmp_path: Path) -> None:
-    for model in (scalar, random_model(tmp_path / "m")):
+def test_no_snippets_have_no_answers(learned: Model, tmp_path: Path) -> None:
+    for model in (learned, random_model(tmp_path / "m")):
         answer = open_fronts(model, CONFIG, open_quantizer(model))[0](inputs_of(0))
         assert answer.responses.shape[0] == 0
         assert open_quantizer(model).encode(answer.responses).shape[0] == 0
 
 
 def test_answers_are_joined() -> None:
-    one = Answer(np.zeros((2, 3)), np.ones((2, 4)), np.array([1.0, 2.0]))
-    both = Answer.join([one, Answer(np.ones((1, 3)), np.zeros((1, 4)), np.array([3.0]))])
-    assert both.responses.shape == (3, 3)
+    def filled(n: int, *values: float) -> Answer:
+        first, second, third = (np.full((n, 2), value, np.float32) for value in values)
+        return Answer(first, second, third[:, 0])
+
+    both = Answer.join([filled(2, 0, 1, 5), filled(1, 1, 0, 7)])
+    assert both.responses[:, 0].tolist() == [0, 0, 1]
     assert both.embeddings is not None
     assert both.norms is not None
     assert both.embeddings[:, 0].tolist() == [1, 1, 0]
-    assert both.norms.tolist() == [1, 2, 3]
-    plain = Answer.join([Answer(np.zeros((2, 3))), Answer(np.ones((1, 3)))])
-    assert plain.responses[:, 0].tolist() == [0, 0, 1]
+    assert both.norms.tolist() == [5, 5, 7]
+    plain = Answer.join([Answer(answer.responses) for answer in (filled(2, 0, 1, 5), both)])
+    assert plain.responses[:, 0].tolist() == [0, 0, 0, 0, 1]
     assert plain.embeddings is None
     assert plain.norms is None
 
@@ -225,18 +238,20 @@ def test_a_graph_that_fails_when_it_runs_is_refused(
     capfd.readouterr()  # ONNX Runtime says so too
 
 
-def test_features_of_another_model_are_refused(scalar: Model, tmp_path: Path) -> None:
-    features = dict(scalar.config["features"], n_bands=32)
-    config = {**scalar.config, "features": features}
-    model = save_model(tmp_path / "m", config, {"model": scalar.graph("model")}, scalar.arrays, "#")
+def test_features_of_another_model_are_refused(learned: Model, tmp_path: Path) -> None:
+    features = dict(learned.config["features"], n_bands=32)
+    config = {**learned.config, "features": features}
+    model = save_model(
+        tmp_path / "m", config, {"model": learned.graph("model")}, learned.arrays, "#"
+    )
     with pytest.raises(ModelError, match="does not turn snippets of 896 values into responses"):
         open_fronts(model, FeatureConfig.from_json(features), open_quantizer(model))
     assert json.loads((tmp_path / "m/config.json").read_text())["features"]["n_bands"] == 32
 
 
-def test_a_session_runs_on_one_thread_without_spinning(scalar: Model) -> None:
+def test_a_session_runs_on_one_thread_without_spinning(learned: Model) -> None:
     # A worker runs on every core already.
-    options = open_session(scalar).get_session_options()
+    options = open_session(learned).get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     assert not Path(fronts.NOWHERE).is_dir()

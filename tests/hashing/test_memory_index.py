@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from model_fixture import random_model, scalar_model
+from model_fixture import learned_model, random_model
 
 from hashing.encoders import Hasher, TrackCodes
 from hashing.errors import ModelError
@@ -103,7 +103,7 @@ def test_a_code_may_stand_in_several_buckets(tracks: list[TrackCodes], hasher: H
 
 
 def test_embeddings_stand_in_place_of_codes(tmp_path: Path) -> None:
-    hasher = Hasher(scalar_model(tmp_path / "m"))
+    hasher = Hasher(learned_model(tmp_path / "m"))
     songs = [render_track(seed, 3.0, RATE) for seed in range(3)]
     tracks = [hasher.hash_track([song], embeddings=True) for song in songs]
     searcher = memory_searcher(hasher, tracks, KEY_BITS, embeddings=True)

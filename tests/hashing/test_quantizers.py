@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from model_fixture import random_model, scalar_model
+from model_fixture import learned_model, random_model
 
 from hashing import codes
 from hashing.errors import ModelError
+from hashing.learned import LearnedQuantizer
 from hashing.models import Model, load_model, save_model
 from hashing.probing import probe_keys
 from hashing.quantizers import QUANTIZERS, SignQuantizer, open_quantizer
-from hashing.scalar import ScalarQuantizer
 
 rng_seeds = st.integers(0, 10**6)
 
@@ -36,7 +36,9 @@ def responses_of(seed: int, n: int, bits: int) -> np.ndarray:
 
 
 def test_a_response_at_its_threshold_is_a_zero() -> None:
-    quantizer = SignQuantizer([0.0, 1.0, -1.0], [1.0, 2.0, 0.5], np.array([[2, 0, 1]]))
+    quantizer = SignQuantizer(
+        np.array([0.0, 1.0, -1.0]), np.array([1.0, 2.0, 0.5]), np.array([[2, 0, 1]])
+    )
     responses = np.array([[0.0, 2.0, -1.0], [0.1, 1.0, 0.0]], np.float32)
     np.testing.assert_allclose(quantizer.margins(responses), [[0, 0.5, 0], [0.1, 0, 2]])
     packed = quantizer.encode(responses)
@@ -160,9 +162,9 @@ def test_kinds_of_one_bit_a_response(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(quantizer.tables, model.arrays["tables"])
 
 
-def test_the_kind_of_four_bits_a_number(tmp_path: Path) -> None:
-    quantizer = open_quantizer(scalar_model(tmp_path / "a"))
-    assert isinstance(quantizer, ScalarQuantizer)
+def test_the_kind_of_the_shipped_model(tmp_path: Path) -> None:
+    quantizer = open_quantizer(learned_model(tmp_path / "a"))
+    assert isinstance(quantizer, LearnedQuantizer)
     assert (quantizer.code_bytes, quantizer.n_tables, quantizer.key_bits_max) == (32, 20, 24)
 
 

@@ -89,8 +89,8 @@ def test_figures_are_sensible(demo: Demo):
     index = demo.figures["index"]
     assert (index["tracks"], index["tracks_left_out"]) == (TRACKS, LEFT_OUT)
     assert index["audio_s"] == pytest.approx(TRACKS * SECONDS, rel=0.01)
-    # Snippets of 0.97 s every 0.5 s: 23 fit into 12 s; a few may be silent.
-    assert TRACKS * 21 <= index["snippets"] <= TRACKS * 23
+    # Snippets of 0.97 s every 0.25 s: 45 fit into 12 s; a few may be silent.
+    assert TRACKS * 41 <= index["snippets"] <= TRACKS * 45
     assert 0 < index["table_bytes"] < index["bytes"]
     assert index["times_real_time"] > 1
     cells = Counter((row["condition"], row["duration_s"]) for row in demo.figures["queries"])

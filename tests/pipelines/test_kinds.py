@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from index_helpers import codes_of, numbers_of, paths, run_index
-from model_fixture import random_model, scalar_model
+from model_fixture import learned_model, random_model
 from published_index import wav
 from tiny_catalog import RATE, write_rows
 
@@ -37,7 +37,7 @@ def signs(folder: Path) -> Model:
 KINDS: dict[str, tuple[Callable[[Path], Model], int]] = {
     # Kind: how a model of it is made, and bytes of its codes.
     "signs": (signs, 58),
-    "scalar": (scalar_model, 32),
+    "learned": (learned_model, 32),
 }
 
 

@@ -22,8 +22,8 @@ from training_fixture import (
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError
 from hashing.features import standardise
+from hashing.learned import LearnedQuantizer
 from hashing.memory_index import memory_searcher
-from hashing.scalar import ScalarQuantizer
 from hashing.synthesis import render_track
 from hashing.training import encoder
 from hashing.training.encoder import (
@@ -100,7 +100,12 @@ def coded_pool(tiles: int = 12, versions: int = 3, frames: int = 46) -> SnippetP
 def coded_pairs(monkeypatch: pytest.MonkeyPatch, pool: SnippetPool, **values: object) -> Pairs:
     """Pairs of a coded pool, given as they are cut: standardising would hide the numbers."""
     monkeypatch.setattr(encoder, "_standard", lambda cut, config: cut)
-    quiet = {"noise_chance": 0.0, "equaliser_chance": 0.0, "shifted_steps": 10, "jitter": 3}
+    quiet = {
+        "noise_chance": 0.0,
+        "equaliser_chance": 0.0,
+        "shifted_steps": 10,
+        "jitter": 3,
+    }
     return Pairs(pool, np.empty((0, 16), np.float16), changed(**{**quiet, **values}))
 
 
@@ -424,7 +429,7 @@ def test_the_exported_model_finds_an_excerpt(
     hasher = Hasher(model)
     assert model.graphs == (["model", "query"] if with_light else ["model"])
     quantizer = hasher.quantizer
-    assert isinstance(quantizer, ScalarQuantizer)
+    assert isinstance(quantizer, LearnedQuantizer)
     assert (quantizer.code_bytes, quantizer.n_tables, quantizer.key_bits_max) == (8, 4, 12)
     assert model.config["training"]["heard"] == 7
     assert model.config["training"]["seed"] == 3
@@ -433,7 +438,12 @@ def test_the_exported_model_finds_an_excerpt(
     inputs = standardise(cut, FEATURES).reshape(32, 16, 14)
     for front, network in ((hasher.front, light or state.trained), (hasher.query_front, None)):
         expected, _ = encode((network or state.trained).eval(), inputs, state.device)
-        np.testing.assert_allclose(hasher.respond(cut, front).responses, expected, atol=2e-3)
+        answer = hasher.respond(cut, front)
+        assert answer.embeddings is not None
+        np.testing.assert_allclose(answer.embeddings, expected, atol=2e-3)
+        # Responses are turned as the product quantizer asks, which keeps all cosines.
+        turned = answer.responses @ answer.responses.T
+        np.testing.assert_allclose(turned, expected @ expected.T, atol=5e-3)
     songs = [render_track(400 + i, 8.0, RATE) for i in range(10)]
     searcher = memory_searcher(hasher, [hasher.hash_track([song]) for song in songs], 10)
     for song, first_s in ((2, 1.0), (7, 3.3)):
@@ -448,20 +458,20 @@ def test_statistics_are_those_of_clean_snippets(
 ) -> None:
     state, pairs, _ = learned
     model = export(tmp_path / "m", state, pairs, None, {}, "# Card")
-    quantizer = ScalarQuantizer.from_model(model)
+    quantizer = LearnedQuantizer.from_model(model)
     tile, offset = (part.ravel() for part in np.mgrid[:32, :29])  # every snippet
     clean = pairs.pool.snippets(tile, np.zeros_like(tile), offset)
-    embeddings = run_graph(model.graph("model"), standardise(clean, FEATURES))
+    inputs = standardise(clean, FEATURES)
+    embeddings = run_graph(model.graph("model"), inputs)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1.0, atol=1e-4)
-    np.testing.assert_allclose(quantizer.means, embeddings.mean(axis=0), atol=0.02)
-    np.testing.assert_allclose(quantizer.scales, embeddings.std(axis=0), rtol=0.05)
-    margins = quantizer.margins(embeddings)
+    responses = run_graph(model.graph("model"), inputs, "responses")
+    margins = quantizer.head.margins(responses)
     # Half of all bits are one, and half of all margins are within a spread.
     np.testing.assert_allclose((margins > 0).mean(axis=0), 0.5, atol=0.04)
     assert abs((np.abs(margins) < 1).mean() - 0.5) < 0.05
-    # Rounded to four bits, an embedding is nearly itself.
-    rounded = quantizer.decode(quantizer.encode(embeddings))
-    assert np.mean((rounded - embeddings) ** 2) < 0.02 * np.mean(embeddings.var(axis=0))
+    # A byte for two numbers keeps nearly all of them.
+    kept = quantizer.decode(quantizer.encode(responses))
+    assert np.mean((kept - responses) ** 2) < 0.05 * np.mean(responses.var(axis=0))
 
 
 def test_the_same_state_gives_the_same_model(

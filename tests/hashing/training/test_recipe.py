@@ -83,7 +83,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(rows: list[dict[str, str]], **changes: Any) -> Recipe:
-    few = {"excerpts": 24, "versions": 2, "tile_versions": 3, "calibration_queries": 8}
+    few = {"excerpts": 24, "versions": 2, "tile_versions": 3, "calibration_queries": 5}
     return Recipe(rows, **{**few, "workers": 1, "command": "hashbeam train", **changes})
 
 
@@ -133,7 +133,7 @@ def test_the_calibration_is_no_part_of_the_digest_and_the_rest_is_reproducible(
             tmp_path / name / "w",
             lambda _: None,
         )
-        for name, queries in (("a", 8), ("b", 8), ("c", 12))
+        for name, queries in (("a", 4), ("b", 4), ("c", 6))
     )
     assert first.config["calibration"] == again.config["calibration"]
     assert first.config["figures"] == again.config["figures"]
@@ -221,7 +221,7 @@ def test_an_encoder_is_trained_calibrated_and_told_about(
     assert any(line.startswith("step     30 of 30  loss ") for line in lines)
     assert any(line.startswith("light step     12 of 12  nearest ") for line in lines)
     assert lines[-1] == "calibrating the score"
-    assert config["kind"] == "scalar"
+    assert config["kind"] == "learned"
     assert config["features"] == dataclasses.asdict(FEATURES)
     assert config["training"]["tracks_held_out"] == [f"t{i}" for i in held_out]
     assert config["training"]["tile_versions"] == 3

@@ -107,13 +107,17 @@ def test_a_degraded_version_starts_up_to_a_frame_late(monkeypatch: pytest.Monkey
     assert LEAD_SECONDS == 0.5  # the tail of a room holds what came before
     monkeypatch.setattr(tiles, "spectrogram", kept)
     monkeypatch.setattr(tiles, "degrade", lambda audio, air, rng: audio)
-    places = np.array([[2, 48_000]])
+    places = np.array([[2, 48_000]] * 2)
     made = Tiling(Ramp(), places, 200, FEATURES, Surroundings(RATE), 1)  # type: ignore[arg-type]
     made.tile(0)
-    late = np.array(heard) - 48_000
-    assert late[0] == 0
-    assert 0 <= late[1:].min() < 20
-    assert 230 < late[1:].max() < 250
+    made.tile(1)
+    first, second = (np.array(heard) - 48_000).reshape(2, 200)
+    for late in (first, second):
+        assert late[0] == 0
+        assert 0 <= late[1:].min() < 20
+        assert 230 < late[1:].max() < 250
+    # Tiles of one place are not degraded alike.
+    assert np.mean(first == second) < 0.1
 
 
 def test_a_tile_is_decided_by_the_seed_and_its_number() -> None:
