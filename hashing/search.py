@@ -34,10 +34,9 @@ SCORED = 10
 TWINS = 3
 TWIN_STRENGTH = 0.7
 
-# Places of other tracks, by rank, that show how strong chance is for this query: the first few may
-# be other versions of the right track.
-BACKGROUND = slice(4, 60)
-ENOUGH_BACKGROUND = 16
+# Tracks that another one outdoes, by rank, that show how strong chance is for this query: the first
+# few may be other versions of the right track.
+BACKGROUND = slice(3, 59)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +174,7 @@ class Searcher:
             self._comparison(query),
             row_of_step,
             self._steps_per_snippet,
+            ranking.embedding_likeness if self.embeddings else self.hasher.quantizer.likeness,
             chance,
         )
 
@@ -209,31 +209,28 @@ class Searcher:
     def _weigh(self, query: QueryCodes, ranker: Ranker, places: Places, top: int) -> Evidence:
         """The evidence for the first `top` places, against all that were compared."""
         n = min(top, places.n)
-        track = np.stack((places.segment, places.ordinal))
-        other = (track[:, :n, None] != track[:, None, :]).any(axis=0)
-        same_part = ranking.overlapping(places.first_step, places.last_step, n)
-        rival = np.full(n, np.nan)
-        mean, deviation = np.full(n, np.nan), np.full(n, np.nan)
-        _, name = np.unique(track, axis=1, return_inverse=True)
-        name = name.reshape(-1)
+        track = _track_numbers(places)
+        same_part = ranking.overlapping(places.first_step, places.last_step)
+        other = track[:, None] != track
+        against = other[:n] & same_part[:n]
+        # What nothing else explains better is no chance: a query may hold several tracks.
+        outdone = np.triu(same_part & other, k=1).any(axis=0)
+        background = _one_a_track(track, np.flatnonzero(outdone))[BACKGROUND]
+        # The same recording once more does not speak against this one, nor is it chance.
         copies: dict[int, list[int]] = {}
-        for at in range(n):
-            rivals = np.flatnonzero(other[at] & same_part[at])
-            if at < TWINS and at not in copies:
-                found = [at, *_copies(ranker, places, at, rivals)]
+        for at in range(min(TWINS, n)):
+            if at not in copies:
+                found = [at, *_copies(ranker, places, at, np.flatnonzero(against[at]))]
                 copies.update(dict.fromkeys(found, found))
-            # The same recording once more does not speak against this one, nor is it chance.
-            same = copies.get(at, [])
-            rivals = np.setdiff1d(rivals, same, assume_unique=True)
-            if rivals.size:
-                rival[at] = places.strength[rivals[0]]
-            # Of a query of several tracks, only what is about the same one is chance, where that is
-            # enough to tell: a few places would give any deviation.
-            near = np.flatnonzero(same_part[at])
-            background = _one_a_track(name, near)[BACKGROUND]
-            if background.size < ENOUGH_BACKGROUND:
-                background = _one_a_track(name, np.arange(places.n))[BACKGROUND]
-            chance = places.strength[np.setdiff1d(background, same, assume_unique=True)]
+        for at in range(n):
+            against[at, copies.get(at, [])] = False
+        rival = np.full(n, np.nan)
+        some = np.flatnonzero(against.any(axis=1))
+        if some.size:
+            rival[some] = places.strength[against[some].argmax(axis=1)]
+        mean, deviation = np.full(n, np.nan), np.full(n, np.nan)
+        for at in range(n):
+            chance = places.strength[[b for b in background if b not in copies.get(at, [])]]
             if chance.size:
                 mean[at], deviation[at] = chance.mean(), chance.std()
         return Evidence(
@@ -267,3 +264,8 @@ def _one_a_track(track: Ints, places: Ints) -> Ints:
     """
     _, firsts = np.unique(track[places], return_index=True)
     return np.asarray(places[np.sort(firsts)])
+
+
+def _track_numbers(places: Places) -> Ints:
+    """A number for the track of each place, the same for the same track."""
+    return np.asarray(places.segment << np.int64(40) | places.ordinal)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hashing import codes as bits
 from hashing import ranking, voting
 from hashing.matrix import as_rows
 from hashing.memory_index import MemoryCodes, MemoryTracks
@@ -59,7 +60,8 @@ def made_ranker(
     """A ranker of given similarities [rows of the query, snippets of the index]."""
 
     def compare(row: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        return similarity[row, np.ascontiguousarray(codes).view("<u4")[:, 0]].astype(np.float32)
+        number = np.ascontiguousarray(codes).view("<u4")[:, 0]
+        return np.asarray(similarity[row, number], dtype=np.float32)
 
     rows = range(len(similarity)) if row_of_step is None else row_of_step
     return Ranker(
@@ -68,6 +70,7 @@ def made_ranker(
         compare,
         np.array(rows, dtype=np.int64),
         hop,
+        lambda one, other: bits.likeness(one, other, 8 * one.shape[1]),
         CHANCE,
     )
 
@@ -436,6 +439,7 @@ def recordings(codes: np.ndarray, spans: Sequence[int], steps: int) -> Ranker:
         lambda row, codes: np.ones(len(row), np.float32),
         np.arange(steps),
         HOP,
+        lambda one, other: bits.likeness(one, other, 8 * one.shape[1]),
         CHANCE,
     )
 
@@ -483,6 +487,16 @@ def test_twins_may_lie_half_a_hop_apart(off: int) -> None:
     codes = np.random.default_rng(1).integers(256, size=(10, 64)).astype(np.uint8)
     ranker = recordings(np.concatenate((codes, codes)), [10, 10], 21)
     assert ranker.twins(place_at(0, 0, 8, 21), place_at(1, 10, 8 + off, 21))[0]
+
+
+def test_recordings_that_share_the_part_are_twins_whatever_comes_after() -> None:
+    # Two tracks begin alike and go on differently, while the query goes on with a third.
+    codes = np.random.default_rng(1).integers(256, size=(16, 64)).astype(np.uint8)
+    codes[8:12] = codes[:4]
+    ranker = recordings(codes, [8, 8], 32)
+    one, other = place_at(0, 0, 0, 32), place_at(1, 8, 0, 32)
+    assert not ranker.twins(one, other)[0]
+    assert ranker.twins(dataclasses.replace(one, last_step=np.array([12])), other)[0]
 
 
 def test_nothing_in_common_is_no_twin() -> None:
