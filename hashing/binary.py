@@ -40,8 +40,7 @@ TRANSPORT_WHITENING = 0.25
 TRANSPORT_ITEMS = 4096
 
 # Bits whose corners are filled evenly together. 2**8 corners have 16 items each. With a key's whole
-# 2**16 there are fewer items than corners, and Sinkhorn's scaling was still far from even after 90
-# steps. Keys come out alike with 6, 8 and 10.
+# 2**16 there would be more corners than items to fill them. Keys come out alike with 6, 8 and 10.
 CUBE_BITS = 8
 
 # Strength of the entropy that blurs the assignment, in units of a response's mean magnitude: 0.25,

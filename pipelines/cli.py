@@ -110,6 +110,8 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[ModuleType, argparse.Nam
     """
     verb = VERBS[name]
     module = importlib.import_module(verb.module)
+    if hasattr(module, "choose"):  # a verb with kinds, each with flags of its own
+        module = module.choose(arguments) or module
     parser = _Parser(
         prog=f"hashbeam {name}",
         description=module.DESCRIPTION,

@@ -11,11 +11,14 @@ import numpy.typing as npt
 import tqdm
 
 from hashing import conditions
+from hashing.codes import MAX_KEY_BITS
 from hashing.confidence import NAMES, Confidence, Evidence
+from hashing.duplicates import find_shared, join
 from hashing.encoders import Hasher, QueryCodes, TrackCodes
 from hashing.errors import AudioError, HashbeamError
+from hashing.matrix import as_rows
 from hashing.memory_index import memory_searcher
-from hashing.ranking import CHANCE_SIMILARITY, compare_bytes
+from hashing.ranking import CHANCE_SIMILARITY, compare_bytes, compare_embeddings
 from hashing.search import Match
 from hashing.training.augment import degrade
 from hashing.training.corpus import Corpus
@@ -35,13 +38,6 @@ RIDGE = 1e-4
 # of the deviation.
 CHANCE_QUERIES = 200
 CHANCE_PAIRS = 16
-
-# Two tracks share audio where five seconds of one, clean, are as near to the other as this share of
-# how near they are to themselves, over eight snippets: an excerpt is tried every ten seconds.
-SHARED_SECONDS = 5.0
-SHARED_EVERY_S = 10.0
-SHARED_SIMILARITY = 0.85
-SHARED_SNIPPETS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,10 +73,16 @@ def chance_similarity(
     rng = np.random.default_rng(seed)
     found = []
     for query in queries:
-        compare = compare_bytes(hasher.quantizer.byte_scores(query.responses))
         track = tracks[int(rng.integers(len(tracks)))]
+        if track.embeddings is not None and query.embeddings is not None:
+            compare, held = compare_embeddings(query.embeddings), as_rows(track.embeddings)
+        else:
+            compare, held = (
+                compare_bytes(hasher.quantizer.byte_scores(query.responses)),
+                track.codes,
+            )
         rows = rng.integers(len(query.responses), size=CHANCE_PAIRS)
-        found.append(compare(rows, track.codes[rng.integers(len(track.codes), size=CHANCE_PAIRS)]))
+        found.append(compare(rows, held[rng.integers(len(held), size=CHANCE_PAIRS)]))
     values = np.concatenate(found)
     return float(values.mean() + 2.0 * values.std())
 
@@ -95,6 +97,7 @@ def ask(
     surroundings: conditions.Surroundings,
     same: Sequence[str],
     seed: int,
+    embeddings: bool = False,
 ) -> tuple[Answers, float]:
     """Look up degraded queries in indexes of several sizes.
 
@@ -105,6 +108,7 @@ def ask(
       sizes: tracks of each index.
       queries: for each index.
       same: name of the recording of each track of the corpus; tracks of one name count as one.
+      embeddings: indexes keep embeddings, and compare with them.
 
     Returns:
       The answers, and the similarity that counts for nothing (`chance_similarity`).
@@ -113,7 +117,7 @@ def ask(
     hashed: dict[int, TrackCodes] = {}
     for track in tqdm.tqdm([*background, *asked], desc="hash tracks", mininterval=5.0):
         try:
-            hashed[track] = hasher.hash_track([corpus.track(track)])
+            hashed[track] = hasher.hash_track([corpus.track(track)], embeddings=embeddings)
         except AudioError:
             continue
     asked = [track for track in asked if track in hashed]
@@ -132,8 +136,12 @@ def ask(
         filling = [track for track in background if track in hashed]
         extra = rng.permutation(filling)[: max(0, size - len(inside))].tolist()
         members = [*inside, *extra]
-        key_bits = key_bits_for(sum(hashed[t].snippet.size for t in members))
-        searcher = memory_searcher(hasher, [hashed[track] for track in members], key_bits)
+        key_bits = key_bits_for(
+            sum(hashed[t].snippet.size for t in members), hasher.quantizer.key_bits_max
+        )
+        searcher = memory_searcher(
+            hasher, [hashed[track] for track in members], key_bits, embeddings=embeddings
+        )
         searcher.confidence = Confidence(chance=chance)
         names = [same[track] for track in members]
         for track, query in _queries(hasher, corpus, asked, queries, surroundings, rng):
@@ -170,41 +178,24 @@ def _queries(
 def shared_recordings(
     hasher: Hasher, corpus: Corpus, hashed: Mapping[int, TrackCodes], same: Sequence[str]
 ) -> list[str]:
-    """`same`, with tracks joined that the index itself finds to share audio.
+    """`same`, with tracks joined that share audio, by `hashing.duplicates.find_shared`.
 
     Game soundtracks use a piece under several names, with another beginning or a voice over it: a
     query from one of them is rightly answered with the other, whatever the catalogue says.
     """
     numbers = sorted(hashed)
-    key_bits = key_bits_for(sum(hashed[t].snippet.size for t in numbers))
+    snippets = sum(hashed[t].snippet.size for t in numbers)
+    key_bits = key_bits_for(snippets, hasher.quantizer.key_bits_max)
     searcher = memory_searcher(hasher, [hashed[t] for t in numbers], key_bits)
-    names = list(same)
-    for track in tqdm.tqdm(numbers, desc="find shared audio", mininterval=5.0):
-        seconds = corpus.seconds(track)
-        for first_s in np.arange(0.0, seconds - SHARED_SECONDS, SHARED_EVERY_S):
-            samples = int(SHARED_SECONDS * corpus.sample_rate)
-            audio = corpus.excerpt(track, int(first_s * corpus.sample_rate), samples)
-            try:
-                query = hasher.hash_query([audio])
-            except AudioError:
-                continue
-            found = searcher.search([query], top=4)[0]
-            own = max(
-                (float(m.evidence.similarity) for m in found if numbers[m.ordinal] == track),
-                default=np.inf,
-            )
-            for match in found:
-                other = numbers[match.ordinal]
-                alike = float(match.evidence.similarity) >= SHARED_SIMILARITY * own
-                if other != track and alike and match.evidence.snippets >= SHARED_SNIPPETS:
-                    old, new = sorted((names[track], names[other]))[::-1]
-                    names = [new if name == old else name for name in names]
-    return names
+    bar = tqdm.tqdm(numbers, desc="find shared audio", mininterval=5.0)
+    pairs = find_shared(searcher, bar, corpus.track, lambda segment, ordinal: numbers[ordinal])
+    joined = join(dict(enumerate(same)), pairs)
+    return [joined[number] for number in range(len(same))]
 
 
-def key_bits_for(snippets: int) -> int:
-    """As `hashbeam index` chooses it: about four postings a bucket."""
-    return max(12, int(np.ceil(np.log2(max(2, snippets)))) - 2)
+def key_bits_for(snippets: int, longest: int = MAX_KEY_BITS) -> int:
+    """As `hashbeam index` chooses it: about four postings a bucket, if keys are that long."""
+    return min(longest, max(12, int(np.ceil(np.log2(max(2, snippets)))) - 2))
 
 
 def fit(answers: Answers, chance: float = CHANCE_SIMILARITY) -> Confidence:

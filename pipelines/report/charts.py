@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 WIDTH = 510  # of every chart: on a telephone it is shown at three quarters, its text at 10 px
@@ -66,7 +66,7 @@ class Chart:
     threshold: float = 0.0
 
 
-def share_chart(figures: dict[str, Any]) -> Chart:
+def share_chart(figures: Mapping[str, Any]) -> Chart:
     """Bars: how often the right track was found, by condition and duration.
 
     >>> row = {"condition": "clean", "duration_s": 1.0, "accepted": 0.5, "top1": 1.0}

@@ -104,7 +104,6 @@ class Outcome:
             offset_s=best.get("offset_s", 0.0),
             right=self.on_target,
             right_place=self.in_place,
-            cpu_ms=0.0,  # not measured: half of the work is done by the decoder's process
         )
 
 

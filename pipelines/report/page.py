@@ -192,35 +192,3 @@ def _pick(queries: list[dict[str, Any]], turn: int, failures: int) -> list[dict[
 
 def _examples(queries: Sequence[dict[str, Any]], image: Callable[[str], str]) -> list[Example]:
     return [Example(query, image(query["original"]), image(query["file"])) for query in queries]
-
-
-# Tables of the evaluation: title, what is in it, name of the figure.
-_TABLES = (
-    ("Right track first, %", "whatever the score", "top1"),
-    ("Right and sure, %", "the right track first, with a score of 0.5 or more", "accepted"),
-    (
-        "Right at 1 % false alarms, %",
-        "the right track first, with a score that 1 % of the recordings of other tracks reach",
-        "at_1_percent",
-    ),
-    (
-        "False alarms, %",
-        "recordings of tracks not in the index that got a match with a score of 0.5 or more",
-        "false_positives",
-    ),
-)
-
-
-def evaluate_page(figures: dict[str, Any]) -> str:
-    """The page of `hashbeam evaluate lookup`, as HTML, from its figures."""
-    cells: dict[str, dict[float, dict[str, Any]]] = {}
-    for row in (*figures["conditions"], *figures["durations"]):
-        cells.setdefault(row["condition"], {})[row["duration_s"]] = row
-    return render(
-        "evaluate.html.j2",
-        figures=figures,
-        shares=share_chart(figures),
-        tables=_TABLES,
-        durations=[row["duration_s"] for row in figures["durations"]],
-        cells=cells,
-    )

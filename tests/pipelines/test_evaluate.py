@@ -1,10 +1,12 @@
-"""``hashbeam evaluate lookup``: the arithmetic by hand, and the verb on rendered music."""
+"""``hashbeam evaluate lookup`` on rendered music, from the flags to the page."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,39 +14,34 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from index_helpers import error_line
+from index_helpers import run_index
 from model_fixture import random_model
 from published_index import Published, wav
 from tiny_catalog import RATE, write_rows
 
-from hashing.models import DEFAULT_MODEL, load_model
+from hashing.models import DEFAULT_MODEL, PRETRAINED, load_model
 from hashing.synthesis import render_track
 from pipelines.accuracy import Result, summarise
 from pipelines.cli import main
-from pipelines.questions import draw
+from pipelines.report.evaluation import as_text
 
-TRACKS, LEFT_OUT, PLACES = 12, 3, 10
+TRACKS, PLACES = 12, 10
 SECONDS = 8.0
 
 Shown = pytest.CaptureFixture[str]
 
 
-@pytest.mark.parametrize(("n", "wanted"), [(1, 1), (3, 2), (3, 7), (5, 20)])
-def test_places_are_spread_evenly(n: int, wanted: int) -> None:
-    drawn = draw(n, wanted, np.random.default_rng(3))
-    counts = np.bincount(drawn, minlength=n)
-    assert (len(drawn), len(counts)) == (wanted, n)
-    assert counts.max() - counts.min() <= 1
-
-
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve tracks."""
+    """Twelve tracks; t11, alone on an album, is music of t00 and music of its own."""
     folder = tmp_path_factory.mktemp("evaluate")
+    songs = [render_track(number, SECONDS, RATE) for number in range(TRACKS)]
+    songs[11][: 5 * RATE] = songs[0][: 5 * RATE]
     rows = []
-    for number in range(TRACKS):
-        wav(folder / f"{number}.wav", render_track(number, SECONDS, RATE))
-        rows.append({"track_id": f"t{number:02d}", "uri": f"{number}.wav"})
+    for number, song in enumerate(songs):
+        wav(folder / f"{number}.wav", song)
+        album = "last & <least>" if number == 11 else f"album {min(4, number // 2)}"
+        rows.append({"track_id": f"t{number:02d}", "uri": f"{number}.wav", "album": album})
     return write_rows(folder / "catalog.csv", rows)
 
 
@@ -53,93 +50,210 @@ def evaluate(catalog: Path, out: Path, *flags: str) -> int:
     return main(["evaluate", "lookup", "--durations", "1", "3", *flags])
 
 
+SYSTEMS = (
+    "contrastive, 1 probe",
+    "contrastive, 8 probes",
+    "other & <another>, 1 probe",
+    "other & <another>, 8 probes",
+)
 SMALL = ("--conditions", "clean", "white@5", "--queries", str(PLACES), "--left-out", "0.25")
 
 
 @pytest.fixture(scope="module")
-def evaluated(catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model in a folder that a page must escape."""
+    folder = tmp_path_factory.mktemp("models") / "other & <another>"
+    random_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def flags(other_model: Path) -> tuple[str, ...]:
+    """Two models, each with two numbers of probes."""
+    models = ("--model", DEFAULT_MODEL, str(other_model))
+    return (*SMALL, *models, "--probes", "1", "8", "--left-out-by", "album")
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    catalog: Path, flags: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], Path]:
     """The figures as printed, and the folder; not to be changed."""
     out = tmp_path_factory.mktemp("figures") / "new"
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        assert evaluate(catalog, out, *SMALL, "--json") == 0
+        assert evaluate(catalog, out, *flags, "--json") == 0
     return json.loads(printed.getvalue()), out
 
 
-def test_figures_have_a_row_for_each_condition_and_duration(evaluated: tuple[dict, Path]) -> None:
+def test_every_system_has_a_row_for_each_condition_and_duration(
+    evaluated: tuple[dict[str, Any], Path],
+) -> None:
     figures, out = evaluated
     assert figures == json.loads((out / "figures.json").read_text())
-    assert figures["model"]["digest"] == load_model(DEFAULT_MODEL).digest
-    assert (figures["format_version"], figures["catalog"]) == (1, "catalog.csv")
-    assert (figures["seed"], figures["key_bits"]) == (1, 12)
-    assert figures["tracks_indexed"] == TRACKS - LEFT_OUT
-    cells = [(row["duration_s"], row["condition"]) for row in figures["conditions"]]
-    assert cells == [(1, "clean"), (1, "white@5"), (3, "clean"), (3, "white@5")]
-    for row in figures["conditions"]:
-        assert (row["queries"], row["negatives"]) == (PLACES, PLACES)
-        low, high = row["top1_interval"]
-        assert 0 <= low <= row["top1"] <= high <= 1
-        assert row["accepted"] <= row["top1"]
-        assert row["right_place"] <= row["top1"]
-    for row in figures["durations"]:
-        assert (row["queries"], row["negatives"]) == (2 * PLACES, 2 * PLACES)
-    assert set(figures["look_up_cpu_ms"]) == {"1", "3"}
-    assert figures["not_asked"] == {}
+    assert (figures["format_version"], figures["catalog"], figures["seed"]) == (2, "catalog.csv", 1)
+    assert figures["verbatim"] == ["clean"]
+    assert tuple(system["name"] for system in figures["systems"]) == SYSTEMS
+    first = figures["systems"][0]
+    assert first["model"]["digest"] == load_model(DEFAULT_MODEL).digest
+    assert (first["key_bits"], first["replication"], first["compared_with"]) == (12, 1, "codes")
+    for system in figures["systems"]:
+        cells = [(row["duration_s"], row["condition"]) for row in system["conditions"]]
+        assert cells == [(1, "clean"), (1, "white@5"), (3, "clean"), (3, "white@5")]
+        for row in system["conditions"]:
+            assert row["queries"] == PLACES
+            low, high = row["top1_interval"]
+            assert 0 <= low <= row["top1"] <= high <= 1
+            assert row["accepted"] <= row["top1"]
+            assert row["at_1_percent"] <= row["top1"]
+            assert row["right_place"] <= row["right_audio"]
+            assert 0 < row["examined"] < 1
+        for row in (*system["durations"], system["overall"]):
+            low, high = row["at_1_percent_interval"]
+            assert low <= row["at_1_percent"] <= high
+    few, many = (system["overall"] for system in figures["systems"][:2])
+    assert few["examined"] < many["examined"]
+    # The same queries are hashed once for both.
+    assert few["hash_cpu_ms"] == many["hash_cpu_ms"]
 
 
-def test_clean_queries_of_rendered_music_are_found(evaluated: tuple[dict, Path]) -> None:
+def test_groups_are_left_out_whole_and_what_the_index_holds_is_no_negative(
+    evaluated: tuple[dict[str, Any], Path],
+) -> None:
+    figures, out = evaluated
+    assert figures["left_out_by"] == "album"
+    rows = pq.read_table(out / "queries.parquet").to_pylist()
+    negatives = {row["source"] for row in rows if not row["wanted"]}
+    wanted = {row["wanted"] for row in rows if row["wanted"]}
+    assert figures["tracks_indexed"] == len(wanted)
+    shared = figures["shared_audio"]
+    assert shared["found_by"] == ["contrastive"]
+    assert shared["groups"] == [["t00", "t11"]]
+    assert {tuple(sorted((pair["one"], pair["other"]))) for pair in shared["pairs"]} == {
+        ("t00", "t11")
+    }
+    assert len(negatives) == figures["tracks_left_out"]
+    assert len(wanted) + len(negatives) + len(shared["no_negatives"]) == TRACKS
+    albums = [{f"t{n:02d}" for n in range(at, at + 2)} for at in (0, 2, 4, 6)]
+    assert all(album <= wanted or not album & wanted for album in albums)
+    # One of the two was left out, and is asked for as little as if it were in the index.
+    assert not {"t00", "t11"} & negatives
+
+
+def test_queries_of_rendered_music_are_found(evaluated: tuple[dict[str, Any], Path]) -> None:
     figures, _ = evaluated
-    clean = {r["duration_s"]: r for r in figures["conditions"] if r["condition"] == "clean"}
-    assert clean[3]["top1"] == clean[3]["right_place"] == 1.0
+    best = figures["systems"][1]
+    clean = {r["duration_s"]: r for r in best["conditions"] if r["condition"] == "clean"}
+    assert clean[3]["top1"] == clean[3]["right_audio"] == 1.0
     assert clean[1]["top1"] >= 0.8
     assert clean[3]["accepted"] >= 0.8
-    assert clean[3]["false_positives"] <= 0.2
+    assert best["overall"]["top1"] > figures["systems"][2]["overall"]["top1"]
 
 
-def test_every_query_is_a_row(evaluated: tuple[dict, Path]) -> None:
+def test_any_two_systems_are_compared_on_the_same_queries(
+    evaluated: tuple[dict[str, Any], Path],
+) -> None:
+    figures, _ = evaluated
+    pairs = [(row["one"], row["other"]) for row in figures["differences"]]
+    assert set(pairs) == set(itertools.combinations(SYSTEMS, 2))
+    overall = {system["name"]: system["overall"] for system in figures["systems"]}
+    for row in figures["differences"]:
+        for figure in ("top1", "at_1_percent"):
+            assert row[figure]["low"] <= row[figure]["difference"] <= row[figure]["high"]
+            if row["duration_s"] is None:
+                expected = overall[row["one"]][figure] - overall[row["other"]][figure]
+                assert row[figure]["difference"] == pytest.approx(expected, abs=2e-4)
+
+
+def test_few_negatives_are_told_of(evaluated: tuple[dict[str, Any], Path]) -> None:
+    figures, _ = evaluated
+    n = 2 * PLACES
+    (warning,) = figures["warnings"]
+    assert f"needs 300 queries of tracks left out of each length, there are {n} of 1 s" in warning
+
+
+def test_every_query_is_a_row(evaluated: tuple[dict[str, Any], Path]) -> None:
     figures, out = evaluated
     table = pq.read_table(out / "queries.parquet")
-    assert table.schema.metadata[b"hasher_digest"].decode() == figures["model"]["digest"]
+    digests = table.schema.metadata[b"hasher_digest"].decode().split()
+    assert digests == [figures["systems"][at]["model"]["digest"] for at in (0, 2)]
     rows = table.to_pylist()
-    assert len(rows) == 2 * PLACES * 2 * 2
-    assert summarise([Result(**row) for row in rows])["conditions"] == [
-        {**row, "top1_interval": tuple(row["top1_interval"])} for row in figures["conditions"]
-    ]
+    assert len(rows) == 2 * PLACES * 2 * 2 * len(SYSTEMS)
+    for system in figures["systems"]:
+        own = [row for row in rows if row["system"] == system["name"]]
+        assert [row["query"] for row in own] == list(range(2 * PLACES * 2 * 2))
+        found = json.loads(json.dumps(summarise([Result(**row) for row in own])))
+        assert found["conditions"] == system["conditions"]
     for row in rows:
         assert 0 <= row["start_s"] <= SECONDS - 3 + 1e-6
-        assert row["right_place"] <= row["right"] <= bool(row["wanted"])
+        assert row["right_place"] <= row["right_audio"] <= row["right"] <= bool(row["wanted"])
+        assert row["examined"] <= 1
+        assert row["compared"] <= 1
         if row["right_place"]:
             assert abs(row["offset_s"] - row["start_s"]) <= 0.5
-    starts_s = {round(row["start_s"], 3) for row in rows}
-    assert len(starts_s) >= 2 * PLACES - 2
-    assert max(starts_s) > 2
-    # Every indexed track is asked for, and nothing else.
-    wanted = {row["wanted"] for row in rows if row["wanted"]}
-    assert len(wanted) == TRACKS - LEFT_OUT
-    assert not {row["answer"] for row in rows} - wanted - {""}
+
+
+def test_the_page_needs_no_network_and_escapes_names(
+    evaluated: tuple[dict[str, Any], Path],
+) -> None:
+    figures, out = evaluated
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "<another>" not in page
+    assert "other &amp; &lt;another&gt;, 8 probes" in page
+    assert "<script" not in page
+    assert not re.search(r"(src|href)=[\"']?(https?:)?//", page)
+    assert "{{" not in page
+    for system in figures["systems"]:
+        assert f"{100 * system['overall']['top1']:.1f}" in page
+    # Every drawing can be read aloud, and every mark has a place.
+    drawings = re.findall(r'<svg viewBox="[^"]*" role="img"\s+aria-label="([^"]+)"', page)
+    assert len(drawings) == 4 + 3 * len(SYSTEMS)
+    assert page.count("<svg") == page.count("</svg>")
+    assert not re.search(r"\b(nan|inf|None|Undefined)\b", page)
 
 
 def rows_of(out: Path) -> list[dict[str, Any]]:
     return [
-        {name: value for name, value in row.items() if name != "cpu_ms"}
+        {name: value for name, value in row.items() if not name.endswith("cpu_ms")}
         for row in pq.read_table(out / "queries.parquet").to_pylist()
     ]
 
 
-def test_the_seed_decides_everything(
-    catalog: Path, evaluated: tuple[dict, Path], tmp_path: Path, capsys: Shown
+def test_the_seed_decides_everything_whoever_else_is_asked(
+    catalog: Path, evaluated: tuple[dict[str, Any], Path], tmp_path: Path, capsys: Shown
 ) -> None:
-    _, out = evaluated
-    assert evaluate(catalog, tmp_path / "again", *SMALL) == 0
-    assert rows_of(tmp_path / "again") == rows_of(out)
+    figures, out = evaluated
+    flags = (*SMALL, "--left-out-by", "album")
+    assert evaluate(catalog, tmp_path / "again", *flags) == 0
+    again, before = rows_of(tmp_path / "again"), rows_of(out)
+    assert {row.pop("system") for row in again} == {"contrastive"}
+    before = [row for row in before if row.pop("system") == "contrastive, 8 probes"]
+    assert again == before
     text = capsys.readouterr().out
-    assert f"{TRACKS - LEFT_OUT} tracks indexed, " in text
-    assert "right track first, %" in text
+    assert text.startswith(f"{figures['tracks_indexed']} tracks indexed, ")
+    assert "1 groups of tracks share audio" in text
+    assert "Right track first, %" in text
+    assert "* these samples are in the index" in text
+
+
+def test_the_tables_for_a_terminal(evaluated: tuple[dict[str, Any], Path]) -> None:
+    figures, _ = evaluated
+    text = as_text(figures)
+    for row in figures["differences"]:
+        assert f"{row['one']} - {row['other']}: top-1 " in text
+    best = figures["systems"][1]
+    section = text[text.index(f"{best['name']}: ") :]
+    assert section.startswith(f"{best['name']}: {best['n_tables']} tables, keys of 12 bits, ")
+    lines = section.splitlines()
+    assert lines[2] == "Right track first, %"
+    assert lines[3].split() == ["1", "s", "3", "s"]
+    shares = [row["top1"] for row in best["conditions"] if row["condition"] == "clean"]
+    assert lines[4].split() == ["clean", "*", *(f"{100 * share:.1f}" for share in shares)]
 
 
 def asked(published: Published, out: Path, *flags: str) -> tuple[dict[str, Any], list[Any]]:
     """Figures and queries of an evaluation of the index of twenty tracks."""
-    flags = ("--index", str(published.index), "--conditions", "clean", *flags)
+    flags = ("--index", str(published.index), "--conditions", "clean", "--as-listed", *flags)
     assert evaluate(published.catalog, out, *flags) == 0
     return json.loads((out / "figures.json").read_text()), rows_of(out)
 
@@ -156,8 +270,10 @@ def test_an_index_that_is_there_is_asked(published: Published, tmp_path: Path) -
     silent = [row for row in failed if row["wanted"]]
     assert {row["wanted"] for row in silent} <= {"s03", "s07", "s08"}
     expected = {"not-audio": 2 * 19, **({"silent": len(silent)} if silent else {})}
-    assert figures["not_asked"] == expected
-    clean = figures["conditions"][1]
+    (system,) = figures["systems"]
+    assert system["not_asked"] == expected
+    assert any("could not be asked" in line and "silent" in line for line in figures["warnings"])
+    clean = system["conditions"][1]
     assert clean["duration_s"] == 3
     assert clean["queries"] + sum(row["duration_s"] == 3 for row in silent) == 19
     assert (clean["negatives"], clean["false_positives"]) == (0, None)
@@ -165,12 +281,11 @@ def test_an_index_that_is_there_is_asked(published: Published, tmp_path: Path) -
 
 
 def test_another_seed_asks_for_other_places(published: Published, tmp_path: Path) -> None:
-    found = {
-        seed: asked(published, tmp_path / f"{n}", "--queries", "4", "--seed", seed)[1]
-        for n, seed in enumerate(("7", "8", "7"))
-    }
-    assert found["7"] == rows_of(tmp_path / "0") == rows_of(tmp_path / "2")
-    assert found["7"] != found["8"]
+    one, other = (
+        asked(published, tmp_path / seed, "--queries", "4", "--seed", seed)[1]
+        for seed in ("7", "8")
+    )
+    assert one != other
 
 
 def test_only_some_tracks_are_asked_for(published: Published, tmp_path: Path) -> None:
@@ -193,93 +308,41 @@ def test_versions_of_one_recording_are_no_negatives(published: Published, tmp_pa
     catalog = write_rows(tmp_path / "catalog.csv", rows)
     flags = ("--index", str(published.index), "--conditions", "clean", "--queries", "8")
     shares = []
-    for out, same in (("apart", ()), ("same", ("--same", "work"))):
-        assert evaluate(catalog, tmp_path / out, *flags, *same) == 0
+    for out, more in (("apart", ["--as-listed"]), ("same", ["--as-listed", "--same", "work"]),
+                      ("found", [])):  # fmt: skip
+        assert evaluate(catalog, tmp_path / out, *flags, *more) == 0
         figures = json.loads((tmp_path / out / "figures.json").read_text())
-        shares.append((figures["tracks_left_out"], figures["conditions"][1]["false_positives"]))
+        row = figures["systems"][0]["conditions"][1]
+        shares.append((figures["tracks_left_out"], row["false_positives"]))
+        assert (figures["shared_audio"] is None) == bool(more)
     # Of eight negatives x01 is four.
-    assert shares == [(2, 0.5), (1, 0.0)]
+    assert shares == [(2, 0.5), (1, 0.0), (1, 0.0)]
 
 
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        (["--conditions", "clean", "loud"], ["--conditions: condition 'loud': no step 'loud'"]),
-        (["--conditions", "white@5+white@0"], ["--conditions: ", "one noise and one codec"]),
-        (["--durations", "1", "long"], ["--durations: must be numbers, got 'long'"]),
-        (["--durations", "0.1"], ["--durations: must be from 0.5 to 3600 seconds"]),
-        (["--durations", "nan"], ["--durations: must be from 0.5 to 3600 seconds"]),
-        (
-            ["--queries", "0", "--left-out", "1", "--seed", "-1", "--probes", "x"],
-            ["--queries: ", "--left-out: ", "--seed: ", "--probes: "],
-        ),
-        (["--noise", "nowhere"], ["--noise, --rooms: nowhere is not a folder"]),
-        (["--workers", "0"], ["--workers: must be from 1 to 1024, got 0"]),
-        (["--condition", "clean"], ["unknown flag --condition (did you mean --conditions?)"]),
-    ],
-)
-def test_mistakes_in_flags_are_told_at_once(
-    catalog: Path, tmp_path: Path, capsys: Shown, flags: list[str], expected: list[str]
+def test_two_indexes_are_asked_and_their_embeddings_compared(
+    catalog: Path, published: Published, tmp_path: Path
 ) -> None:
-    names = ["--catalog", str(catalog), "--out", str(tmp_path / "out")]
-    assert main(["evaluate", "lookup", *names, *flags]) == 2
-    line = error_line(capsys, "evaluate")
-    assert all(part in line for part in expected), line
-    assert not (tmp_path / "out").exists()
+    """Of the same model: their folders tell them apart. What one of them holds is no negative."""
+    folder = published.index.parent
+    rows = [{"track_id": f"s{n:02d}", "uri": str(folder / f"s{n:02d}.wav")} for n in range(3)]
+    both = write_rows(tmp_path / "both.csv", rows)
+    half = write_rows(tmp_path / "half.csv", rows[:2])
+    kept = tmp_path / "kept"
+    assert run_index(half, kept, PRETRAINED / DEFAULT_MODEL, "--keep-embeddings") == 0
+    indexes = ("--index", str(published.index), str(kept))
+    out = tmp_path / "out"
+    assert evaluate(both, out, *indexes, "--conditions", "clean", "--queries", "4") == 0
+    figures = json.loads((out / "figures.json").read_text())
+    assert [system["name"] for system in figures["systems"]] == [
+        "contrastive (index)",
+        "contrastive (kept)",
+    ]
+    assert [system["compared_with"] for system in figures["systems"]] == ["codes", "embeddings"]
+    assert (figures["tracks_indexed"], figures["tracks_left_out"]) == (2, 0)
+    assert figures["systems"][1]["durations"][1]["top1"] == 1.0
 
 
-def test_what_is_needed_is_asked_for(capsys: Shown, tmp_path: Path) -> None:
-    assert main(["evaluate", "artists"]) == 2
-    line = error_line(capsys, "evaluate")
-    for part in ("KIND: must be lookup, got 'artists'", "--catalog: is needed", "--out: is needed"):
-        assert part in line
-    (tmp_path / "file").write_text("x")
-    assert main(["evaluate", "lookup", "--catalog", "c", "--out", str(tmp_path / "file")]) == 2
-    assert f"--out: {tmp_path / 'file'} is a file" in error_line(capsys, "evaluate")
-
-
-def test_inputs_that_cannot_be_used_are_one_line(
-    catalog: Path, published: Published, tmp_path: Path, capsys: Shown
-) -> None:
-    (tmp_path / "empty.txt").write_text("\n")
-    (tmp_path / "unknown.txt").write_text("t00\nnobody\n")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder/licences.txt").write_text("CC0")
-    other = random_model(tmp_path / "model", seed=5)
-    for flags, status, expected in (
-        (("--only", str(tmp_path / "no.txt")), 1, "no.txt"),
-        (("--only", str(tmp_path / "empty.txt")), 2, "empty.txt: is empty; give a track_id a line"),
-        (("--only", str(tmp_path / "unknown.txt")), 2, "no track nobody in the catalogue"),
-        (("--same", "nothing"), 2, "no column 'nothing' (--same)"),
-        (("--noise", str(tmp_path / "folder")), 1, "no recording could be decoded"),
-        (("--index", str(tmp_path / "nowhere")), 1, "there is no such index"),
-        (("--index", str(published.index)), 1, "holds no track of"),
-        (("--index", str(published.index), "--model", str(other.path)), 1, other.digest[:16]),
-        (("--model", "nowhere"), 1, "no model 'nowhere'"),
-    ):
-        assert evaluate(catalog, tmp_path / "out", *flags) == status
-        assert expected in error_line(capsys, "evaluate")
-    assert not (tmp_path / "out").exists()
-    assert evaluate(tmp_path / "no.csv", tmp_path / "out") == 2
-    assert "no.csv does not exist" in error_line(capsys, "evaluate")
-
-
-def test_music_that_has_gone_since_it_was_indexed_is_one_line(
-    published: Published, tmp_path: Path, capsys: Shown
-) -> None:
-    wav(tmp_path / "silent.wav", np.zeros(4 * RATE, np.float32))
-    uris = ["silent.wav", "silent.wav", "nowhere.wav"]
-    rows = [{"track_id": f"s{n:02d}", "uri": uri} for n, uri in enumerate(uris)]
-    catalog = write_rows(tmp_path / "catalog.csv", rows)
-    flags = ("--index", str(published.index), "--queries", "3")
-    assert evaluate(catalog, tmp_path / "out", *flags) == 1
-    line = error_line(capsys, "evaluate")
-    assert f"{catalog}: no query could be cut from its tracks (silent, missing)" in line
-
-
-def test_noises_and_rooms_of_ones_own_are_used(
-    published: Published, evaluated: tuple[dict, Path], tmp_path: Path
-) -> None:
+def test_noises_and_rooms_of_ones_own_are_used(published: Published, tmp_path: Path) -> None:
     """Music of the index as loud as the query: what is found is the noise, now and then."""
     (tmp_path / "noise").mkdir()
     (tmp_path / "rooms").mkdir()

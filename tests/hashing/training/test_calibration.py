@@ -46,7 +46,7 @@ def corpus() -> Corpus:
 
 @pytest.fixture(autouse=True)
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "CHANCE_QUERIES", 20)
+    monkeypatch.setattr(calibration, "CHANCE_QUERIES", 10)
 
 
 NAMES = [f"song {i}" for i in range(TRACKS)]
@@ -58,13 +58,13 @@ def columns(answers: Answers) -> np.ndarray:
 
 
 def test_answers_of_indexes_of_several_sizes(hasher: Hasher, corpus: Corpus) -> None:
-    answers, chance = ask(hasher, corpus, range(6), range(6, 12), [4, 8], 40, AIR, NAMES, seed=1)
-    # Each size is asked twice, and each of 40 queries has up to three matches.
+    answers, chance = ask(hasher, corpus, range(6), range(6, 12), [4, 8], 25, AIR, NAMES, seed=1)
+    # Each size is asked twice, and each of 25 queries has up to three matches.
     assert np.unique(answers.size).tolist() == [4, 8]
-    assert 2 * 2 * 40 <= answers.right.size <= 2 * 2 * 40 * MATCHES
+    assert 2 * 2 * 25 <= answers.right.size <= 2 * 2 * 25 * MATCHES
     # Half of what is asked is in the index, so that about half of the queries have an answer; for
     # two parts of a query that repeats itself, a track may answer twice.
-    assert 0.3 * 160 < answers.right.sum() < 0.9 * 160
+    assert 0.3 * 100 < answers.right.sum() < 0.9 * 100
     similarity = answers.evidence.similarity
     strength = answers.evidence.strength / answers.evidence.snippets
     assert similarity[answers.right].mean() > similarity[~answers.right].mean() + 0.06
@@ -118,13 +118,13 @@ def test_another_version_of_a_recording_is_right(hasher: Hasher) -> None:
     tracks = [render_track(seed, 12.0, RATE) for seed in (1, 2)]
     twice = corpus_of([*tracks, *tracks])
     unknown, known = (
-        ask(hasher, twice, [], [0, 1, 2, 3], [4], 20, AIR, names, seed=1)[0]
+        ask(hasher, twice, [], [0, 1, 2, 3], [4], 14, AIR, names, seed=1)[0]
         for names in (["a", "b", "c", "d"], ["a", "b", "a", "b"])
     )
     np.testing.assert_array_equal(columns(unknown), columns(known))
     np.testing.assert_array_equal(unknown.right, known.right)
     # One of each pair is in each index: most queries have an answer, and not only half of them.
-    assert known.right.sum() > 0.6 * 40
+    assert known.right.sum() > 0.6 * 28
 
 
 # Tracks that share audio.
@@ -150,12 +150,14 @@ def test_a_copy_of_a_track_is_the_same_recording(hasher: Hasher) -> None:
     assert shared_recordings(hasher, corpus, hashed, names)[3] == "d"
 
 
-def test_tracks_too_short_or_silent_to_be_tried_stay_alone(hasher: Hasher) -> None:
-    short, gap = render_track(1, 4.0, RATE), render_track(2, 22.0, RATE)
-    gap[9 * RATE : 17 * RATE] = 0.0  # where the second excerpt is cut
-    corpus = corpus_of([short, short, gap])
+def test_silence_is_no_shared_audio(hasher: Hasher) -> None:
+    one, other = render_track(1, 12.0, RATE), render_track(2, 12.0, RATE)
+    for song in (one, other):
+        song[5 * RATE : 10 * RATE] = 0.0  # the second excerpt of each
+    corpus = corpus_of([one, other, render_track(1, 4.0, RATE)])
     hashed = {i: hasher.hash_track([corpus.track(i)]) for i in range(3)}
-    assert shared_recordings(hasher, corpus, hashed, ["a", "b", "c"]) == ["a", "b", "c"]
+    # The third is as short as an excerpt, and the beginning of the first.
+    assert shared_recordings(hasher, corpus, hashed, ["a", "b", "c"]) == ["a", "b", "a"]
 
 
 # What chance reaches.
