@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hashing.codes import MAX_KEY_BITS
 from hashing.errors import HashbeamError, UsageError
 from hashing.features import WINDOWS
 from hashing.models import DEFAULT_MODEL
@@ -30,22 +31,28 @@ encoder     a convolutional encoder and keys for it, as the shipped model `contr
 forgiving   an ensemble of small networks, as the shipped model `forgiving`
 lsh, pca, itq, transport, pq, opq
             hashes of the embeddings of --encoder, to compare with
-minhash     Min-Hash over wavelets, which learns nothing, to compare with"""
+minhash     Min-Hash over wavelets, which learns nothing, to compare with
+flow        a balanced hash of the embeddings of --encoder: one table, for indexes that keep
+            embeddings"""
 
 HEADS = ("lsh", "pca", "itq", "transport", "pq", "opq", "minhash")
-KINDS = ("encoder", "forgiving", *HEADS)
+FLOW = "flow"
+KINDS = ("encoder", "forgiving", *HEADS, FLOW)
 
 # Packages of the extra `train` that training cannot do without.
 NEEDED = ("torch", "onnx", "pyroomacoustics")
+FLOW_NEEDED = (*NEEDED, "zuko")
 
 # Flags that only some kinds take.
 KIND_FLAGS = {
-    "--steps": ("encoder", "forgiving"),
+    "--steps": ("encoder", "forgiving", FLOW),
     "--songs": ("forgiving",),
     "--excerpts": ("forgiving",),
     "--tile-versions": ("encoder",),
-    "--encoder": HEADS[:-1],
-    "--bits": HEADS[:-1],
+    "--encoder": (*HEADS[:-1], FLOW),
+    "--bits": (*HEADS[:-1], FLOW),
+    "--radius": (FLOW,),
+    "--stability": (FLOW,),
 }
 
 # Columns that are kept on one side of every split where the catalogue has them.
@@ -90,8 +97,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--window",
         metavar="NAME",
-        default="second",
-        help=f"what a snippet is: {', '.join(WINDOWS)} (default: second)",
+        default="",
+        help=f"what a snippet is: {', '.join(WINDOWS)} (default: dense for encoder, else second)",
     )
     parser.add_argument("--seed", metavar="N", default="1", help="(default: 1)")
     parser.add_argument(
@@ -103,7 +110,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encoder", metavar="MODEL", help="whose embeddings are hashed (contrastive)"
     )
-    parser.add_argument("--bits", metavar="N", help="bits of a code (256)")
+    parser.add_argument("--bits", metavar="N", help="bits of a code (256; of a flow's key: 16)")
+    parser.add_argument(
+        "--radius",
+        metavar="Z",
+        help="bits of an item nearer to zero than this are in doubt, it stands in several buckets "
+        "(flow: 0, modes are at 2)",
+    )
+    parser.add_argument(
+        "--stability", metavar="WEIGHT", help="of bits that hold in noise, against balance (flow)"
+    )
     parser.add_argument("--queries", metavar="N", help="calibration queries for each index size")
     parser.add_argument(
         "--threads", metavar="N", default="1", help="threads of the networks (default: 1)"
@@ -120,6 +136,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     seed = checker.integer("--seed", low=0, high=2**31 - 1)
     threads = checker.integer("--threads", low=1, high=1024)
     settings: dict[str, Any] = {"seed": seed}
+    args.window = args.window or ("dense" if args.kind == "encoder" else "second")
     if args.window not in WINDOWS:
         checker.problems.append(f"--window: must be one of {', '.join(WINDOWS)}")
     for flag in ("--steps", "--songs"):
@@ -137,10 +154,14 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
         if checker.given(flag) and args.kind not in kinds:
             checker.problems.append(f"{flag}: is for {', '.join(kinds)}, not for {args.kind}")
     if checker.given("--bits"):
-        settings["bits"] = checker.integer("--bits", low=8, high=4096)
+        low, high = (2, MAX_KEY_BITS) if args.kind == FLOW else (8, 4096)
+        settings["bits"] = checker.integer("--bits", low=low, high=high)
+    for flag in ("--radius", "--stability"):
+        if checker.given(flag):
+            settings[flag[2:]] = checker.number(flag, low=0.0, high=100.0)
     checker.finish()
     table = read_catalog(catalog)
-    for name in NEEDED:
+    for name in FLOW_NEEDED if args.kind == FLOW else NEEDED:
         if importlib.util.find_spec(name) is None:
             raise HashbeamError(
                 f"training needs {name}, which is not installed: pip install 'hashbeam[train]'"
@@ -187,6 +208,12 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
         head = HeadTraining(args.kind, **settings)
         encoder = args.encoder or DEFAULT_MODEL
         model = train_head(recipe, head, encoder, Path(out), work, log)
+    elif args.kind == FLOW:
+        from hashing.training.flow import FlowTraining
+        from hashing.training.flow_recipe import train_flow
+
+        flow, encoder = FlowTraining(**settings), args.encoder or DEFAULT_MODEL
+        model = train_flow(recipe, flow, encoder, Path(out), work, log)
     elif args.kind == "encoder":
         model = train_encoder(recipe, EncoderTraining(**settings), Path(out), work, log)
     else:

@@ -76,6 +76,52 @@ def clean_embeddings(
 
 
 @dataclasses.dataclass(frozen=True)
+class Dense:
+    """Embeddings [n, d] of snippets one after another, track by track.
+
+    Attributes:
+      embeddings: [n, d], float16 as an index keeps them.
+      track: of each, [n].
+      frame: first frame of each within its track, [n]; silent snippets are missing.
+    """
+
+    embeddings: npt.NDArray[np.float16]
+    track: Ints
+    frame: Ints
+
+
+def dense_embeddings(
+    respond: Respond,
+    features: FeatureConfig,
+    corpus: Corpus,
+    tracks: Sequence[int],
+    hop: int,
+) -> Dense:
+    """Embeddings of all clean snippets of `tracks`, `hop` frames apart.
+
+    Tracks that are too short or silent give none. Errors as `clean_embeddings`.
+    """
+    found: list[npt.NDArray[np.float16]] = []
+    track, frame = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for number in tqdm.tqdm(tracks, desc="embed tracks", mininterval=5.0):
+        spec = spectrogram([corpus.track(number)], features)
+        if spec.shape[0] < features.snippet_frames:
+            continue
+        cut, starts = snippets(spec, features, hop)
+        if not starts.size:
+            continue
+        answer = respond(cut)
+        if answer.embeddings is None:
+            raise ModelError("the model has no embeddings: name one that stands on an encoder")
+        found.append(answer.embeddings.astype(np.float16))
+        track.append(np.full(starts.size, number, np.int64))
+        frame.append(starts.astype(np.int64))
+    if not found:
+        raise HashbeamError("no track of the music is long and loud enough: add music")
+    return Dense(np.concatenate(found), np.concatenate(track), np.concatenate(frame))
+
+
+@dataclasses.dataclass(frozen=True)
 class Pairs:
     """Moments of music, clean and heard through something: embeddings [n, d] and tracks [n]."""
 
@@ -92,10 +138,12 @@ def paired_embeddings(
     n: int,
     surroundings: Surroundings,
     seed: int,
+    respond_heard: Respond | None = None,
 ) -> Pairs:
     """Clean snippets, and the same moments degraded and up to half a query hop late.
 
-    That is as far as the nearest of a query's snippets is from one of the index. Errors as
+    That is as far as the nearest of a query's snippets is from one of the index. The degraded ones
+    are given to `respond_heard`, where a model answers queries with another graph. Errors as
     `clean_embeddings`.
     """
     rng = np.random.default_rng([seed, 2])
@@ -116,7 +164,9 @@ def paired_embeddings(
         if all(map(len, spectra)):
             kept.append((track, spectra[0][0], spectra[1][0]))
     clean = _embedded(respond, ((track, cut) for track, cut, _ in kept), len(kept))
-    heard_too = _embedded(respond, ((track, cut) for track, _, cut in kept), len(kept))
+    heard_too = _embedded(
+        respond_heard or respond, ((track, cut) for track, _, cut in kept), len(kept)
+    )
     return Pairs(clean.embeddings, heard_too.embeddings, clean.track)
 
 

@@ -40,8 +40,10 @@ from hashing import codes
 from hashing.balance import measure_balance
 from hashing.flow import MAX_DOUBTFUL, MODE, FlowQuantizer, normal_scale, replication_factor
 from hashing.training.flow_export import Coupling, FlowWeights
+from hashing.training.flow_projection import principal_components, triplet_projection
 
 Floats = npt.NDArray[np.float32]
+Groups = npt.NDArray[np.integer] | None
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 # Steps between two lines of progress, and between two checkpoints.
@@ -105,6 +107,8 @@ class FlowData:
       dense: clean embeddings of many moments of the training music, [N, d].
       unheard_clean, unheard_heard, unheard_dense: the same of other music.
       unheard_groups: [rows of `unheard_dense`] by track, or None: items that are not independent.
+      dense_groups: the same of `dense`.
+      kept_dense, kept_groups: other moments of the training music, for figures only, or None.
     """
 
     clean: Floats
@@ -113,7 +117,10 @@ class FlowData:
     unheard_clean: Floats
     unheard_heard: Floats
     unheard_dense: Floats
-    unheard_groups: npt.NDArray[np.integer] | None = None
+    unheard_groups: Groups = None
+    dense_groups: Groups = None
+    kept_dense: Floats | None = None
+    kept_groups: Groups = None
 
 
 class Flow(torch.nn.Module):
@@ -207,49 +214,6 @@ def disagreement(z: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return (there + back).sum(dim=-1)
 
 
-def principal_components(dense: Floats, bits: int) -> tuple[Floats, Floats]:
-    """Weight [d, bits] and bias [bits] to components of median zero and deviation one."""
-    centred = dense - dense.mean(axis=0)
-    _, vectors = np.linalg.eigh((centred.T @ centred).astype(np.float64))
-    chosen = vectors[:, ::-1][:, :bits]
-    # The sign of an eigenvector is a matter of the library: the largest entry is made positive.
-    largest = np.abs(chosen).argmax(axis=0)
-    chosen = chosen * np.sign(chosen[largest, np.arange(bits)])
-    return standardised(chosen.astype(np.float32), dense)
-
-
-def standardised(weight: Floats, dense: Floats) -> tuple[Floats, Floats]:
-    """A projection scaled to deviation one, and its bias to median zero, over `dense`."""
-    projected = dense @ weight
-    scale = projected.std(axis=0)
-    bias = -np.median(projected, axis=0) / scale
-    return (weight / scale).astype(np.float32), bias.astype(np.float32)
-
-
-def triplet_loss(y: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """By how much pairs [n, bits] are further apart than from the mean of the batch's others."""
-    rest = (y.sum(dim=0) + other.sum(dim=0) - y - other) / (2 * len(y) - 2)
-    return F.relu((y - other).norm(dim=1) - (y - rest).norm(dim=1)).mean()
-
-
-def triplet_projection(data: FlowData, settings: FlowTraining) -> tuple[Floats, Floats]:
-    """FlowHash's projection, trained from the principal components on by `triplet_loss`."""
-    weight, bias = (
-        torch.from_numpy(part) for part in principal_components(data.dense, settings.bits)
-    )
-    weight.requires_grad_()
-    optimiser = torch.optim.Adam([weight], lr=1e-3)
-    clean, heard = torch.from_numpy(data.clean), torch.from_numpy(data.heard)
-    for step in range(settings.projection_steps):
-        chosen = torch.from_numpy(settings.seeds(1, step).integers(len(clean), size=settings.pairs))
-        y, other = clean[chosen] @ weight + bias, heard[chosen] @ weight + bias
-        loss = triplet_loss(y, other)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-    return standardised(_array(weight), data.dense)
-
-
 @dataclasses.dataclass
 class State:
     """Everything that a checkpoint holds."""
@@ -263,7 +227,14 @@ class State:
     def start(cls, settings: FlowTraining, data: FlowData) -> State:
         """The state before the first step."""
         if settings.projection == "triplet":
-            projection = triplet_projection(data, settings)
+            projection = triplet_projection(
+                data.clean,
+                data.heard,
+                data.dense,
+                settings.bits,
+                lambda step: settings.seeds(1, step).integers(len(data.clean), size=settings.pairs),
+                settings.projection_steps,
+            )
         else:
             projection = principal_components(data.dense, settings.bits)
         torch.manual_seed(settings.seed)
@@ -362,9 +333,14 @@ def make_quantizer(flow: Flow, data: FlowData, settings: FlowTraining) -> FlowQu
 
 
 def figures_of(flow: Flow, quantizer: FlowQuantizer, data: FlowData) -> dict[str, float]:
-    """Balance of training music and of other music, and how stable bits are on the other."""
+    """Balance of training music, of its other moments and of other music; stability on the last."""
     figures = {"replication": quantizer.replication}
-    parts = {"train": (data.dense, None), "unheard": (data.unheard_dense, data.unheard_groups)}
+    parts: dict[str, tuple[Floats, Groups]] = {
+        "train": (data.dense, data.dense_groups),
+        "unheard": (data.unheard_dense, data.unheard_groups),
+    }
+    if data.kept_dense is not None:
+        parts["kept"] = (data.kept_dense, data.kept_groups)
     for name, (dense, groups) in parts.items():
         bits = codes.pack(respond(flow, dense) > 0.0)
         keys = codes.keys(bits, np.arange(quantizer.bits))

@@ -17,6 +17,9 @@ Layer = tuple[Floats, Floats]  # weight [inputs, outputs] and bias [outputs]
 
 EMBEDDING = "embedding"
 
+# What else an encoder may tell of a snippet, and look-up uses.
+NORM = "norm"
+
 # zuko keeps the logarithm s of a scale within ±log(1000) by s / (1 + |s / log(1000)|).
 LOG_SCALE_BOUND = math.log(1e3)
 
@@ -95,11 +98,11 @@ class _Graph:
 
 
 def append_flow(encoder: bytes, weights: FlowWeights) -> bytes:
-    """An encoder's graph with the flow behind it: ``responses`` = z [n, bits], then ``embedding``.
+    """An encoder's graph with the flow behind it: ``responses`` = z [n, bits], and its embedding.
 
     Args:
-      encoder: a graph with an output ``embedding`` [n, d]; its other outputs, and what only they
-        need, are taken off.
+      encoder: a graph with an output ``embedding`` [n, d], and perhaps ``norm``; its other outputs,
+        and what only they need, are taken off.
 
     Raises:
       ValueError: there is no such output, or it has another size than the projection takes.
@@ -113,13 +116,14 @@ def append_flow(encoder: bytes, weights: FlowWeights) -> bytes:
     sizes = [end.type.tensor_type.shape.dim[1].dim_value for end in embedding]
     if sizes != [inputs]:
         raise ValueError(f"the encoder has embeddings of {sizes}, the flow takes [{inputs}]")
-    _keep_only(model.graph, EMBEDDING)
+    kept = [end for end in model.graph.output if end.name in (EMBEDDING, NORM)]
+    _keep_only(model.graph, {end.name for end in kept})
     added = _flow(weights)
     model.graph.initializer.extend(added.initialisers)
     model.graph.node.extend(added.nodes)
     del model.graph.output[:]
     end = helper.make_tensor_value_info(RESPONSES, TensorProto.FLOAT, ["n", bits])
-    model.graph.output.extend([end, *embedding])
+    model.graph.output.extend([end, *kept])
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 
@@ -162,9 +166,9 @@ def _flow(weights: FlowWeights) -> _Graph:
     return graph
 
 
-def _keep_only(graph: Any, output: str) -> None:
-    """Take off the nodes and weights that `output` does not need."""
-    needed, kept = {output}, []
+def _keep_only(graph: Any, outputs: set[str]) -> None:
+    """Take off the nodes and weights that `outputs` do not need."""
+    needed, kept = set(outputs), []
     for node in reversed(graph.node):
         if needed.intersection(node.output):
             kept.append(node)

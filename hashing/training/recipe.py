@@ -345,8 +345,12 @@ def calibrate(
     seed: int,
     log: Callable[[str], None],
     air: Surroundings | None = None,
+    embeddings: bool = False,
 ) -> dict[str, Any]:
-    """The calibration of a model's score, as its config.json holds it."""
+    """The calibration of a model's score, as its config.json holds it.
+
+    With `embeddings` it is that of an index that keeps them.
+    """
     log("calibrating the score")
     n = len(material.checking)
     answers, chance = calibration.ask(
@@ -359,6 +363,7 @@ def calibrate(
         surroundings=air or material.heard,
         same=material.names,
         seed=seed,
+        embeddings=embeddings,
     )
     confidence = calibration.fit(answers, chance)
     scores = confidence.score(answers.evidence)

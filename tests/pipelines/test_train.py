@@ -17,10 +17,11 @@ from tiny_catalog import write_rows
 from hashing import audio
 from hashing.confidence import Confidence
 from hashing.encoders import Hasher
+from hashing.flow import FlowQuantizer
+from hashing.learned import LearnedQuantizer
 from hashing.models import load_model
-from hashing.scalar import ScalarQuantizer
 from hashing.synthesis import render_track
-from hashing.training import calibration, encoder, recipe, tiles
+from hashing.training import calibration, encoder, flow_data, recipe, tiles
 from hashing.training.encoder import EncoderTraining
 from hashing.training.light import LightTraining
 from pipelines import train
@@ -42,7 +43,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_train(catalog: Path, out: Path, *flags: str) -> int:
-    few = ["--steps", "30", "--songs", "16", "--excerpts", "16", "--queries", "6"]
+    few = ["--steps", "30", "--songs", "16", "--excerpts", "16", "--queries", "4"]
     return main(["train", "forgiving", "--catalog", str(catalog), "--out", str(out), *few, *flags])
 
 
@@ -50,19 +51,28 @@ def run_train(catalog: Path, out: Path, *flags: str) -> int:
 def _few() -> Iterator[None]:
     """What no flag makes small: rooms, noises, and the networks of the encoder."""
     small = functools.partial(
-        EncoderTraining, channels=(4, 6), dimensions=16, bits=40, batch=16, n_tables=4, key_bits=14
+        EncoderTraining,
+        channels=(4, 6),
+        dimensions=16,
+        bits=40,
+        batch=16,
+        code_bytes=8,
+        n_tables=4,
+        key_bits=14,
     )
     light = functools.partial(LightTraining, channels=(4,), steps=6)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoder, "EncoderTraining", small)
         patch.setattr(encoder, "STATISTICS_SNIPPETS", 1024)
         patch.setattr(recipe, "LightTraining", light)
-        patch.setattr(calibration, "CHANCE_QUERIES", 10)
+        patch.setattr(recipe, "Recipe", functools.partial(recipe.Recipe, versions=3))
+        patch.setattr(calibration, "CHANCE_QUERIES", 4)
         patch.setattr(tiles, "TILE_FRAMES", 64)
         for name, few in {
             "SIMULATED_ROOMS": 2,
             "BABBLES": 2,
             "BABBLE_SECONDS": 2,
+            "VOICES": 2,
             "COLOURED_SECONDS": 2,
             "UNHEARD_VERSIONS": 2,
         }.items():
@@ -122,7 +132,7 @@ def test_the_card_says_how_it_was_made_and_not_where(trained: Trained, catalog: 
     # Whoever repeats the command has the same model: all flags but those of one machine.
     card = (trained.out / "README.md").read_text()
     assert "`hashbeam train forgiving --catalog catalog.csv --noise noise " in card
-    assert " --window second --seed 5 --steps 30 --songs 16 --excerpts 16 --queries 6`" in card
+    assert " --window second --seed 5 --steps 30 --songs 16 --excerpts 16 --queries 4`" in card
     text = card + (trained.out / "config.json").read_text()
     for folder in (catalog.parent, trained.out.parent):
         assert str(folder) not in text
@@ -167,7 +177,7 @@ def test_a_catalogue_becomes_an_encoder(
         f"model {out} with digest {hasher.digest[:16]}; use it with --model {out}"
     )
     assert any("step      8 of 8  loss " in line for line in trained_encoder.lines)
-    assert isinstance(hasher.quantizer, ScalarQuantizer)
+    assert isinstance(hasher.quantizer, LearnedQuantizer)
     assert sorted(path.name for path in out.iterdir()) == [
         "README.md",
         "arrays.safetensors",
@@ -180,7 +190,7 @@ def test_a_catalogue_becomes_an_encoder(
     assert Confidence.from_json(hasher.config["calibration"]) != Confidence()
     card = (out / "README.md").read_text()
     assert "`hashbeam train encoder --catalog catalog.csv --group " in card
-    assert " --window second --seed 5 --steps 8 --tile-versions 2 --queries 4`" in card
+    assert " --window dense --seed 5 --steps 8 --tile-versions 2 --queries 4`" in card
     for folder in (catalog.parent, out.parent):
         assert str(folder) not in card + (out / "config.json").read_text()
     assert run_index(catalog, tmp_path / "index", out) == 0
@@ -203,6 +213,37 @@ def test_the_same_command_goes_on_with_the_encoder(
     text = error_line(capsys, "train")
     assert "has learned for 8 steps, which is more than 4" in text
     assert not (tmp_path / "less").exists()
+
+
+def test_a_flow_on_an_encoder(
+    trained_encoder: Trained,
+    catalog: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(flow_data, "PAIRS", 32)
+    monkeypatch.setattr(flow_data, "UNHEARD_PAIRS", 8)
+    out, encoder = tmp_path / "flow", str(trained_encoder.out)
+    few = ["--bits", "5", "--steps", "4", "--queries", "4", "--seed", "5", "--radius", "0.5"]
+    names = ["--catalog", str(catalog), "--out", str(out), "--encoder", encoder]
+    assert main(["train", "flow", *names, *few]) == 0
+    assert f"use it with --model {out}" in capsys.readouterr().out
+    hasher = Hasher.load(str(out))
+    assert isinstance(hasher.quantizer, FlowQuantizer)
+    assert (hasher.quantizer.bits, float(hasher.quantizer.radius)) == (5, 0.5)
+    story = load_model(encoder).config["training"]
+    assert set(story["tracks_held_out"]) <= set(hasher.config["training"]["tracks_held_out"])
+    card = (out / "README.md").read_text()
+    assert "`hashbeam train flow --catalog catalog.csv --group " in card
+    assert " --seed 5 --steps 4 --bits 5 --radius 0.5 --encoder encoder --queries 4`" in card
+    # Of use at once, with embeddings, which its look-up compares.
+    index = tmp_path / "index"
+    assert run_index(catalog, index, out, "--keep-embeddings") == 0
+    assert open_manifest(str(index)).model["digest"] == hasher.digest
+    query = str(catalog.parent / "3.wav")
+    assert main(["lookup", query, "--index", str(index), "--model", str(out), "--json"]) == 0
+    assert '"matches": [' in capsys.readouterr().out  # so few steps find nothing
 
 
 def test_parsing_runs_nothing() -> None:
@@ -254,8 +295,10 @@ def test_mistakes_in_the_command_line_are_named_together(
         ("encoder", "--songs", "16", "forgiving"),
         ("encoder", "--excerpts", "16", "forgiving"),
         ("forgiving", "--tile-versions", "4", "encoder"),
-        ("lsh", "--steps", "9", "encoder, forgiving"),
+        ("lsh", "--steps", "9", "encoder, forgiving, flow"),
         ("minhash", "--songs", "16", "forgiving"),
+        ("itq", "--radius", "0.5", "flow"),
+        ("encoder", "--stability", "0.5", "flow"),
     ],
 )
 def test_flags_of_another_kind_are_refused(

@@ -9,7 +9,7 @@ from hashing.errors import HashbeamError, ModelError
 from hashing.features import snippets, spectrogram
 from hashing.fronts import Answer
 from hashing.training import embeddings
-from hashing.training.embeddings import clean_embeddings, paired_embeddings
+from hashing.training.embeddings import clean_embeddings, dense_embeddings, paired_embeddings
 
 AIR = Surroundings(RATE)
 
@@ -107,3 +107,35 @@ def test_pairs_share_the_music_before_them(monkeypatch: pytest.MonkeyPatch) -> N
     paired_embeddings(levels, FEATURES, music(1), [0], 2, AIR, seed=1)
     late = FEATURES.query_hop * FEATURES.hop_length // 2
     assert set(lengths) == {RATE // 2 + FEATURES.snippet_samples + late}
+
+
+def test_queries_may_be_heard_by_another_graph() -> None:
+    def louder(cut: np.ndarray) -> Answer:
+        return levels(cut + 100.0)
+
+    arguments = (FEATURES, music(2), [0, 1], 6, AIR)
+    same = paired_embeddings(levels, *arguments, seed=1)
+    other = paired_embeddings(levels, *arguments, seed=1, respond_heard=louder)
+    np.testing.assert_array_equal(other.clean, same.clean)
+    np.testing.assert_allclose(other.heard, same.heard + 100.0, atol=1e-3)
+
+
+def test_dense_embeddings_are_those_of_every_snippet() -> None:
+    silence = np.zeros(2 * RATE, np.float32)
+    corpus = corpus_of([tone(300.0, 2.0), tone(300.0, 0.2), silence, tone(900.0, 1.0)])
+    found = dense_embeddings(levels, FEATURES, corpus, [3, 1, 2, 0], hop=4)
+    assert found.embeddings.dtype == np.float16
+    # Track by track as asked for; those too short and the silent one are missing.
+    expected, frames = [], []
+    for track in (3, 0):
+        cut, starts = snippets(spectrogram([corpus.track(track)], FEATURES), FEATURES, 4)
+        expected.append(cut.mean(axis=2).astype(np.float16))
+        frames.append(starts)
+        assert (found.track == track).sum() == len(starts) > 3
+    np.testing.assert_array_equal(found.embeddings, np.concatenate(expected))
+    np.testing.assert_array_equal(found.frame, np.concatenate(frames))
+    assert found.track[0] == 3
+    with pytest.raises(HashbeamError, match="long and loud enough"):
+        dense_embeddings(levels, FEATURES, corpus, [1, 2], hop=4)
+    with pytest.raises(ModelError, match="has no embeddings"):
+        dense_embeddings(lambda cut: Answer(cut[:, 0]), FEATURES, corpus, [0], hop=4)

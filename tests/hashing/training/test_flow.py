@@ -21,14 +21,16 @@ from hashing.training.flow import (
     FlowData,
     FlowTraining,
     disagreement,
-    principal_components,
     prior_log_density,
     respond,
     train,
+)
+from hashing.training.flow_export import FlowWeights, append_flow
+from hashing.training.flow_projection import (
+    principal_components,
     triplet_loss,
     triplet_projection,
 )
-from hashing.training.flow_export import FlowWeights, append_flow
 
 TINY = FlowTraining(
     bits=4,
@@ -199,7 +201,10 @@ def test_the_triplet_projection_lowers_its_loss(data: FlowData) -> None:
         y, other = (part @ projection[0] + projection[1] for part in (data.clean, data.heard))
         return triplet_loss(torch.from_numpy(y), torch.from_numpy(other)).item()
 
-    projection = triplet_projection(data, TINY)
+    def draw(step: int) -> np.ndarray:
+        return np.random.default_rng(step).integers(len(data.clean), size=32)
+
+    projection = triplet_projection(data.clean, data.heard, data.dense, 4, draw, 200)
     assert loss(projection) < loss(principal_components(data.dense, 4))
     projected = data.dense @ projection[0] + projection[1]
     np.testing.assert_allclose(np.median(projected, axis=0), 0.0, atol=1e-5)
@@ -357,6 +362,35 @@ def test_a_head_that_the_encoder_had_is_taken_off(network: Flow) -> None:
     with_head = append_linear(encoder(), head, np.zeros(700, np.float32))
     changed = append_flow(with_head, network.weights())
     assert changed == append_flow(encoder(), network.weights())
+
+
+def test_the_length_of_embeddings_is_kept(network: Flow) -> None:
+    graph = onnx.load_from_string(encoder())
+    next(node for node in graph.graph.node if node.op_type == "ReduceL2").output[0] = "norm"
+    graph.graph.node[-1].input[1] = "norm"
+    graph.graph.output.append(helper.make_tensor_value_info("norm", TensorProto.FLOAT, ["n", 1]))
+    with_norm = graph.SerializeToString()
+    snippets = np.random.default_rng(3).standard_normal((5, 20)).astype(np.float32)
+    for model in (with_norm, append_linear(with_norm, np.ones((12, 3), np.float32), np.zeros(3))):
+        session = onnxruntime.InferenceSession(append_flow(model, network.weights()))
+        assert [end.name for end in session.get_outputs()] == ["responses", "embedding", "norm"]
+        expected = onnxruntime.InferenceSession(with_norm).run(["norm"], {"snippets": snippets})
+        np.testing.assert_array_equal(session.run(["norm"], {"snippets": snippets}), expected)
+
+
+def test_figures_of_other_moments_of_the_training_music(data: FlowData, tmp_path: Path) -> None:
+    more = dataclasses.replace(
+        data,
+        dense_groups=np.arange(4000) // 8,
+        kept_dense=embeddings(600, 7),
+        kept_groups=np.arange(600) // 6,
+    )
+    state, quantizer, figures = train(more, TINY, tmp_path, Log())
+    keys = (respond(state.trained, more.kept_dense) > 0) @ np.array([8, 4, 2, 1])
+    found = measure_balance(keys, quantizer.bits, more.kept_groups)
+    assert figures["kept_entropy"] == found.entropy
+    assert figures["kept_clumped_entropy"] == found.clumped_entropy
+    assert 0 < figures["train_clumped_entropy"] <= figures["train_perfect_entropy"]
 
 
 def test_a_flow_of_another_encoder_is_refused(network: Flow) -> None:
