@@ -8,6 +8,7 @@ reproduction that most could depend on, the learning rate and the size of the da
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -36,8 +37,13 @@ Bits = npt.NDArray[np.bool_]
 NOISE_DB = (20, 10, 5, 0)
 NOISE_LENGTHS_S = (5.0, 13.0)
 
+# Share of the database at which learning rates are compared, as the paper's large test examines,
+# and lengths of keys that lie on both sides of it.
+RATE_EXAMINED = 0.0027
+RATE_KEY_BITS = (8, 10, 12, 14, 16, 18, 20, 22)
+
 ABLATION_TABLES = 10
-ABLATION_KEY_BITS = (8, 10, 12, 14, 16)
+ABLATION_KEY_BITS = (8, 10, 12, 14, 16, 18, 20)
 
 
 def conditions() -> list[Condition]:
@@ -151,33 +157,56 @@ def _shared_information(bits: Bits) -> float:
     return float(information[~np.eye(len(information), dtype=bool)].mean())
 
 
-def rates(
-    runs: Sequence[tuple[str, float, Trained]], database: Database, queries: Integers
-) -> Rows:
-    """Single networks by procedure and learning rate, means over the networks."""
-    rows: Rows = []
-    for procedure, rate, trained in runs:
-        outputs = trained.network.second.shape[2]
-        bits = trained.bits(database.views["front"])
-        found, examined = [], []
-        for network in range(len(trained.network.hidden)):
-            own = np.arange(network * outputs, (network + 1) * outputs)
-            keys = keys_of(bits, own[None, :])
-            answers = ask(Tables(keys), keys[queries], database, queries)
-            found.append(answers.found.mean())
-            examined.append(answers.examined)
-        rows.append(
-            {
-                "procedure": procedure,
-                "learning_rate": rate,
-                "networks": len(trained.network.hidden),
-                "outputs": outputs,
-                "bits_right": round(float(np.mean(trained.bits_right)), 3),
-                "examined": round(float(np.mean(examined)), 6),
-                "found": share(float(np.mean(found))),
-            }
-        )
-    return rows
+def at_rate(
+    trained: Trained, snippets: Floats, database: Database, queries: Integers
+) -> dict[str, Any]:
+    """What a learning rate makes of single networks, and of hash tables of all their bits.
+
+    Args:
+      trained: some networks.
+      snippets: [n, components] of training music, over which bits are chosen.
+      database: songs that nothing else is measured on, as the rate is chosen by them.
+
+    Returns:
+      a row: means over single networks, and `right`, the share of top answers that are right where
+      `RATE_EXAMINED` of the database is examined by `ABLATION_TABLES` tables (between lengths of
+      key that examine more and less).
+    """
+    outputs = trained.network.second.shape[2]
+    bits = trained.bits(database.views["front"])
+    found, examined = [], []
+    for network in range(len(trained.network.hidden)):
+        own = np.arange(network * outputs, (network + 1) * outputs)
+        keys = keys_of(bits, own[None, :])
+        answers = ask(Tables(keys), keys[queries], database, queries)
+        found.append(answers.found.mean())
+        examined.append(answers.examined)
+    return {
+        "networks": len(trained.network.hidden),
+        "outputs": outputs,
+        "bits_right": round(float(np.mean(trained.bits_right)), 3),
+        "examined": round(float(np.mean(examined)), 6),
+        "found": share(float(np.mean(found))),
+        "right": share(_right_at(trained.bits(snippets), bits, database, queries)),
+    }
+
+
+def _right_at(training_bits: Bits, bits: Bits, database: Database, queries: Integers) -> float:
+    """See `at_rate`."""
+    k = bits.shape[1]
+    settings = [
+        bit_setting("", functools.partial(_given, bits), training_bits, min(ABLATION_TABLES, k), b)
+        for b in RATE_KEY_BITS
+        if b <= k
+    ]
+    found = sorted(
+        (math.log(max(row["examined"], 1e-9)), row["right"])
+        for row in compare_hashes(settings, database, queries)
+    )
+    if not found:
+        return float("nan")
+    examined, right = zip(*found, strict=True)
+    return float(np.interp(math.log(RATE_EXAMINED), examined, right))
 
 
 def by_size(

@@ -8,6 +8,8 @@ any size. `hashing.training.study` trains, `study_music` cuts, `study_lookup` co
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
 import time
 from typing import Any
 
@@ -56,7 +58,9 @@ class Study:
         self.training_bits = {
             name: trained.bits(material.snippets) for name, trained in self.ensembles.items()
         }
-        tables = self._paper(material) | self._beyond(material)
+        tables = self._paper(material)
+        self._keep(tables)
+        tables |= self._beyond(material)
         facts = {
             **study_setup.facts(self.source, material, self.settings),
             "ablation_networks": self._few(self.settings.ablation_networks),
@@ -149,7 +153,8 @@ class Study:
     def _beyond(self, material: Material) -> dict[str, Rows]:
         large = material.large
         queries = self._queries(large, 11)
-        tables = {"variants": self._variants(material, queries), "rates": self._rates(material)}
+        tables = {"variants": self._variants(material, queries)}
+        tables["rates"] = self._rates(material)
         self.source.log("size of the database")
         heard = study_setup.songs(self.source, self.settings, material.tracks, material.views)
         sizes = [size for size in (large.songs // 4, large.songs // 2, large.songs) if size]
@@ -188,22 +193,22 @@ class Study:
         return study_beyond.variants(ensembles, material.snippets, material.large, queries)
 
     def _rates(self, material: Material) -> Rows:
-        """Ensembles of a few networks at other learning rates, both procedures."""
+        """Ensembles of a few networks at several learning rates, both procedures."""
         training = self.settings.training
         few = spread_over(len(training.hidden), self._few(self.settings.rate_networks))
         hidden = tuple(training.hidden[i] for i in few)
-        runs: list[tuple[str, float, Trained]] = []
-        for rate in self.settings.rates:
-            for procedure in PROCEDURES[:2]:
-                if rate == training.learning_rate:
-                    trained = pick(self.ensembles[procedure], few)
-                else:
-                    other = dataclasses.replace(training, hidden=hidden, learning_rate=rate)
-                    name = f"rate-{rate:g}-{procedure}"
-                    trained = self._trained(material, name, procedure, other)
-                runs.append((procedure, rate, trained))
-        small = material.small
-        return study_beyond.rates(runs, small, self._queries(small, 10))
+        queries = self._queries(material.checking, 16)
+        rows: Rows = []
+        for procedure, rate in itertools.product(PROCEDURES[:2], self.settings.rates):
+            other = dataclasses.replace(training, hidden=hidden, learning_rate=rate)
+            trained = self._trained(material, f"rate-{rate:g}-{procedure}", procedure, other)
+            row = study_beyond.at_rate(trained, material.snippets, material.checking, queries)
+            self.source.log(
+                f"rate {rate:g}, {procedure}: {row['bits_right']:.2f} of {row['outputs']} bits "
+                f"right, {100 * row['right']:.1f} % of answers"
+            )
+            rows.append({"procedure": procedure, "learning_rate": rate, **row})
+        return rows
 
     def _noise(self, material: Material, queries: npt.NDArray[np.int64]) -> Rows:
         rows: Rows = []
@@ -225,6 +230,10 @@ class Study:
                 self._rng(15),
             )
         return rows
+
+    def _keep(self, tables: dict[str, Rows]) -> None:
+        """Write what was measured so far, for whoever cannot wait for the rest."""
+        (self.source.work / "measured.json").write_text(json.dumps(tables))
 
     def _trained(
         self,

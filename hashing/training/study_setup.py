@@ -61,8 +61,8 @@ class StudySettings:
     queries: int = 4000
     starts: int = 10
     ablation_networks: int = 20
-    rate_networks: int = 10
-    rates: tuple[float, ...] = (1e-6, 1e-5, 5e-5, 2.5e-4)
+    rate_networks: int = 4
+    rates: tuple[float, ...] = (1e-6, 1e-5, 5e-5, 2.5e-4, 1e-3)
     n_tables: tuple[int, ...] = study_paper.TABLES
     key_bits: tuple[int, ...] = study_paper.KEY_BITS
 
@@ -84,7 +84,8 @@ class Source:
 
     Attributes:
       music: the tracks.
-      learned, unheard: numbers of those to learn, and of those to look up.
+      learned, checking, unheard: numbers of those to learn, of those that settings are chosen by,
+        and of those to look up.
       recordings: a name for each track, equal for tracks that are one recording.
       surroundings: noise and rooms.
       work: a folder for checkpoints.
@@ -95,6 +96,7 @@ class Source:
 
     music: Corpus
     learned: Sequence[int]
+    checking: Sequence[int]
     unheard: Sequence[int]
     recordings: Sequence[str]
     surroundings: Surroundings
@@ -126,7 +128,9 @@ class Material:
       kept_unheard: share of the variance of unheard snippets that it keeps.
       projections: bits of the view ``random projections``.
       views: what is kept of a snippet, by name.
-      small: a database of excerpts of ten snippets; the view ``front`` only.
+      checking: a database of excerpts of ten snippets of the tracks that settings are chosen by;
+        the view ``front`` only.
+      small: the same of those to look up.
       large: a database of whole songs, in random order; all views.
     """
 
@@ -136,6 +140,7 @@ class Material:
     kept_unheard: float
     projections: int
     views: dict[str, View]
+    checking: Database
     small: Database
     large: Database
 
@@ -156,7 +161,11 @@ def prepare(source: Source, settings: StudySettings) -> Material:
     count = 1 << settings.training.outputs
     tracks = one_of_each(source.learned, source.recordings, generator(settings, 0))
     unheard = one_of_each(source.unheard, source.recordings, generator(settings, 1))
-    source.log(f"{count} songs to learn of {len(tracks)}, {len(unheard)} unheard")
+    checking = one_of_each(source.checking, source.recordings, generator(settings, 5))
+    source.log(
+        f"{count} songs to learn of {len(tracks)}, {len(checking)} to choose settings by, "
+        f"{len(unheard)} unheard"
+    )
     cells = songs_to_learn(source.music, tracks, count, features, generator(settings, 2))
     flat = cells.reshape(-1, cells.shape[2])
     front = Front.fit(flat, settings.components)
@@ -171,6 +180,9 @@ def prepare(source: Source, settings: StudySettings) -> Material:
     rng = generator(settings, 3)
     only_front = {"front": front.project}
     small = excerpts(source.music, unheard, settings.excerpts, features, only_front, rng)
+    chosen_by = excerpts(
+        source.music, checking, settings.excerpts, features, only_front, generator(settings, 6)
+    )
     large = songs(source, settings, unheard, views)
     some = songs(source, settings, unheard[:SONGS_FOR_VARIANCE], {"cells": lambda cut: cut})
     source.log(
@@ -184,6 +196,7 @@ def prepare(source: Source, settings: StudySettings) -> Material:
         front.share(some.views["cells"]),
         projections,
         views,
+        chosen_by,
         small,
         study_beyond.in_random_order(large, generator(settings, 4)),
     )
@@ -236,11 +249,20 @@ def facts(source: Source, material: Material, settings: StudySettings) -> dict[s
         "variance_kept": material.front.kept,
         "variance_kept_unheard": material.kept_unheard,
         "reference": list(settings.reference),
-        "small": {"songs": material.small.songs, "snippets": len(material.small)},
-        "large": {"songs": material.large.songs, "snippets": len(material.large)},
+        "checking": _size(material.checking),
+        "small": _size(material.small),
+        "large": _size(material.large),
+        "unheard_tracks": [
+            source.music.track_ids[track] for track in sorted(material.large.tracks)
+        ],
         "queries": settings.queries,
         "disjoint_hops": source.disjoint,
         "hop_s": round(source.features.snippet_hop_s, 4),
         "ambiences": len(source.surroundings.ambiences),
         "rooms": len(source.surroundings.rooms),
     }
+
+
+def _size(database: Database) -> dict[str, int]:
+    recordings = len(set(database.tracks))
+    return {"songs": database.songs, "snippets": len(database), "recordings": recordings}

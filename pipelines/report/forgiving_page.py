@@ -6,32 +6,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.report import forgiving_claims as published
-from pipelines.report.forgiving_charts import (
-    BOTTOM,
-    HEIGHT,
-    LEFT,
-    NAMES,
-    RIGHT,
-    SELECTORS,
-    VARIANTS,
-    WIDTH,
-    forgiving_charts,
-)
+from pipelines.report.forgiving_charts import NAMES, SELECTORS, VARIANTS, forgiving_charts
 from pipelines.report.forgiving_claims import by_hidden, mean_of, only
+from pipelines.report.lines import BOTTOM, HEIGHT, LEFT, RIGHT, WIDTH
 from pipelines.report.page import render
+
+NAMES_AT_MOST = 60  # of what was held out, in a sentence
 
 
 def forgiving_page(figures: Mapping[str, Any]) -> str:
     """The page, as HTML, from what `pipelines.forgiving_study` measured."""
     tables = figures["tables"]
     return render(
-        "templates/forgiving.html",
+        "forgiving.html.j2",
         figures=figures,
         tables=tables,
         claims=figures["claims"],
         held=sum(row["holds"] is True for row in figures["claims"]),
         asked=sum(row["holds"] is not None for row in figures["claims"]),
         deviations=deviations(figures),
+        findings=figures["findings"],
         charts=forgiving_charts(figures),
         single=_single(tables["single"]),
         bits_right=_bits_right(tables["single"]),
@@ -50,7 +44,7 @@ def forgiving_page(figures: Mapping[str, Any]) -> str:
 
 
 def as_text(figures: Mapping[str, Any]) -> str:
-    """The claims, for a person at a terminal."""
+    """The claims and what was found beyond them, for a person at a terminal."""
     verdicts = {True: "holds", False: "does not hold", None: "not measured"}
     lines = []
     for row in figures["claims"]:
@@ -59,6 +53,9 @@ def as_text(figures: Mapping[str, Any]) -> str:
             f"{'':14s}paper: {row['published']}",
             f"{'':14s}here:  {row['here']}",
         ]
+    lines.append("")
+    for row in figures["findings"]:
+        lines += [row["question"], f"{'':14s}{row['here']}"]
     return "\n".join(lines)
 
 
@@ -68,12 +65,13 @@ def deviations(figures: Mapping[str, Any]) -> list[str]:
     songs, outputs, bits = figures["songs_learned"], figures["outputs"], figures["bits"]
     moving = figures["rounds"] * figures["epochs_a_round"]
     out = [
+        _split(figures),
         f"{songs} songs are learned and networks have {outputs} outputs; in the paper 1,024 songs "
         f"and 10 outputs. There are {bits} bits to choose from instead of 580; settings that "
         "need more than that use some of them in two tables.",
         f"The database that stands for the paper's 38,000 snippets of 3,800 songs holds "
         f"{small['snippets']:,} snippets of {small['songs']:,} excerpts, whose audio is disjoint "
-        f"but comes from the same {large['songs']} unheard recordings. Other excerpts of the same "
+        f"but comes from {small['recordings']} unheard recordings. Other excerpts of the same "
         "recording count as wrong.",
         f"The database that stands for 1,300,000 snippets of 6,500 songs holds "
         f"{large['snippets']:,} snippets of {large['songs']} unheard songs. Where two systems are "
@@ -95,6 +93,21 @@ def deviations(figures: Mapping[str, Any]) -> list[str]:
         "without its comparison of whole signatures, and without dynamic programming.",
     ]
     return out
+
+
+def _split(figures: Mapping[str, Any]) -> str:
+    """What was looked up, by name, and that it was not learned from."""
+    held_out = {name: values for name, values in figures["held_out"].items() if values}
+    apart = " and no ".join(held_out) or "recording"
+    text = (
+        f"{figures['tracks']} tracks are {figures['recordings']} recordings. No {apart} is both "
+        "learned from and looked up"
+    )
+    name = next(iter(held_out), "")
+    values = held_out.get(name, [])
+    if 0 < len(values) <= NAMES_AT_MOST:
+        return f"{text}; looked up were, by {name}: {', '.join(values)}."
+    return text + "."
 
 
 def _bits_right(single: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
