@@ -38,6 +38,8 @@ NAMES = (
     "norm",
     "contrast_snippets",
     "norm_snippets",
+    "similarity_contrast",
+    "similarity_norm",
 )
 
 
@@ -75,7 +77,7 @@ class Evidence:
 
         >>> one = np.ones(1)
         >>> Evidence(one, one, 0 * one, 0 * one, 0.05 * one, one, one, one).inputs().shape
-        (1, 13)
+        (1, 15)
         """
         n = np.maximum(self.snippets, 1.0)
         strength = self.strength / n
@@ -102,6 +104,9 @@ class Evidence:
                 norm,
                 contrast * length,
                 norm * length,
+                # Noise lowers what the right answer reaches, and hardly what chance does.
+                self.similarity * contrast,
+                self.similarity * norm,
             ],
             axis=-1,
         )
@@ -124,7 +129,7 @@ class Confidence:
     True
     """
 
-    weights: tuple[float, ...] = (-6.0, 3.0, 16.0, 0.0, 1.0, 0.0, 2.0, 4.0, 0.5, 0.0, 0.0, 0.0, 0.0)
+    weights: tuple[float, ...] = (-6.0, 3.0, 16.0, 0.0, 1.0, 0.0, 2.0, 4.0, 0.5, *(0.0,) * 6)
     chance: float = CHANCE_SIMILARITY
 
     @classmethod
