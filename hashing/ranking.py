@@ -1,6 +1,6 @@
 """Candidates become ranked places: a query compared with whole codes along its diagonal.
 
-Hash tables say where a query may be; a code of 32 bytes says how well it fits there. At each
+Hash tables say where a query may be; whole codes say how well it fits there. At each
 candidate the query's snippets meet the index's snippets of the same moments, one every hop, and
 their similarities are added up along the diagonal, less what chance collects. The part of the query
 with the largest sum is the part that the place explains: a recording that holds a track for five of
@@ -141,6 +141,11 @@ class Places:
     def n(self) -> int:
         """How many there are."""
         return int(self.ordinal.size)
+
+    @property
+    def track(self) -> Ints:
+        """A number for the track of each: the same for the same track of the same segment."""
+        return np.asarray(self.segment << np.int64(40) | self.ordinal)
 
     def take(self, chosen: npt.NDArray[np.integer] | Flags) -> Places:
         """Some of them."""
@@ -311,18 +316,17 @@ def overlapping(first: Ints, last: Ints, n: int | None = None) -> Flags:
     >>> overlapping(np.array([0, 0, 9]), np.array([9, 4, 20])).astype(int).tolist()
     [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
     """
+    shared = np.minimum(last[:n, None], last) - np.maximum(first[:n, None], first) + 1
     length = last - first + 1
-    shared = np.minimum(last[:n, None], last[None]) - np.maximum(first[:n, None], first[None])
-    shorter = np.minimum(length[:n, None], length[None])
-    return np.asarray(shared + 1 > OVERLAP * shorter)
+    return np.asarray(shared > OVERLAP * np.minimum(length[:n, None], length))
 
 
 def _repeated(places: Places) -> Flags:
     """Which places repeat a stronger one: the same track for the same part of the query."""
-    track = np.stack((places.segment, places.ordinal))
-    same = (track[:, :, None] == track[:, None, :]).all(axis=0)
+    track = places.track
+    same = np.triu(track[:, None] == track, k=1)
     same &= overlapping(places.first_step, places.last_step)
-    repeated = np.asarray(np.triu(same, k=1).any(axis=0))
+    repeated = np.asarray(same.any(axis=0))
     # One that is itself left out hides no other: parts may overlap like links of a chain.
     for at in np.flatnonzero(repeated):
         repeated[at] = (same[:at, at] & ~repeated[:at]).any()

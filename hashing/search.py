@@ -209,7 +209,7 @@ class Searcher:
     def _weigh(self, query: QueryCodes, ranker: Ranker, places: Places, top: int) -> Evidence:
         """The evidence for the first `top` places, against all that were compared."""
         n = min(top, places.n)
-        track = _track_numbers(places)
+        track = places.track
         same_part = ranking.overlapping(places.first_step, places.last_step)
         other = track[:, None] != track
         against = other[:n] & same_part[:n]
@@ -264,8 +264,3 @@ def _one_a_track(track: Ints, places: Ints) -> Ints:
     """
     _, firsts = np.unique(track[places], return_index=True)
     return np.asarray(places[np.sort(firsts)])
-
-
-def _track_numbers(places: Places) -> Ints:
-    """A number for the track of each place, the same for the same track."""
-    return np.asarray(places.segment << np.int64(40) | places.ordinal)

@@ -27,7 +27,8 @@ MAX_QUERIES = 1 << QUERY_BITS  # looked up at once; 32 queries of 5 s share the 
 MAX_STEPS = 1 << STEP_BITS  # of a query: 2.3 hours at 0.125 s a step
 UNITS_PER_NAT = 11.0  # weights of up to ln(2**32) = 22.2 nats fill 8 bits
 
-# Diagonals on either side that count for a window, in steps of the query: half a hop of the index.
+# Diagonals on either side that count for a window, in steps of the query: 0.25 s, half a hop of an
+# index with a snippet every half second, a hop of a dense one.
 REACH = 2
 
 

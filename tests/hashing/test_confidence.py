@@ -61,6 +61,8 @@ def test_inputs_by_hand() -> None:
         "norm": 1.0,
         "contrast_snippets": 1.2 * length,
         "norm_snippets": length,
+        "similarity_contrast": 0.9 * 1.2,
+        "similarity_norm": 0.9,
     }
     np.testing.assert_allclose(found, [[expected[name] for name in NAMES]])
 
@@ -145,6 +147,7 @@ def test_shipped_models_prefer_what_fits_better_than_its_rival(name: str) -> Non
                 mean=0.02 * snippets,
                 deviation=0.02 * snippets,
                 snippets=snippets,
+                norm=50.0,  # as music in moderate noise has it
             )
         )[0]
         level = confidence.score(
@@ -155,6 +158,7 @@ def test_shipped_models_prefer_what_fits_better_than_its_rival(name: str) -> Non
                 mean=0.05 * snippets,
                 deviation=0.02 * snippets,
                 snippets=snippets,
+                norm=50.0,  # as music in moderate noise has it
             )
         )[0]
         assert level < 0.5
