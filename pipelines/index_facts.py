@@ -13,10 +13,14 @@ from hashing.balance import entropy, perfect_entropy
 from hashing.shards import Shard
 from pipelines import io
 from pipelines.opened import shard_places
-from pipelines.systems import READ_BY_LOOK_UP, OpenedIndex
+from pipelines.systems import OpenedIndex
 
 Ints = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
+
+# Kinds of files that a look-up reads beside what it compares queries with; the others are for
+# building tables anew, and for people.
+READ_BY_LOOK_UP = ("matrices", "tables", "tracks")
 
 
 def index_facts(index: OpenedIndex) -> dict[str, Any]:
@@ -45,7 +49,7 @@ def index_facts(index: OpenedIndex) -> dict[str, Any]:
             kind: round(size / snippets, 3) for kind, size in sorted(sizes.items())
         },
         "look_up_bytes_per_snippet": round(
-            sum(sizes.get(kind, 0) for kind in READ_BY_LOOK_UP) / snippets, 3
+            sum(sizes.get(kind, 0) for kind in (*READ_BY_LOOK_UP, manifest.compared)) / snippets, 3
         ),
         "buckets": bucket_facts(index),
     }

@@ -25,9 +25,6 @@ from pipelines.versions import Manifest
 
 Ints = npt.NDArray[np.int64]
 
-# Kinds of files that a look-up reads; the others are for building tables anew, and for people.
-READ_BY_LOOK_UP = ("matrices", "tables", "tracks")
-
 
 @dataclasses.dataclass(frozen=True)
 class Held:

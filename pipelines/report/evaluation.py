@@ -43,9 +43,9 @@ _TABLES = (
 # Kinds of files of an index, as a person would call them.
 KINDS = {
     "tables": "hash tables",
-    "matrices": "code matrix",
-    "codes": "codes in Parquet",
-    "embeddings": "embeddings in Parquet",
+    "matrices": "where rows lie",
+    "codes": "codes",
+    "embeddings": "embeddings",
     "tracks": "tracks",
     "failures": "failures",
 }
