@@ -43,6 +43,10 @@ NAMES = (
 )
 
 
+# Contrast of a query, dB, beyond which it says no more of noise: 95 % of degraded music has less.
+MOST_CONTRAST = 12.0
+
+
 @dataclasses.dataclass(frozen=True)
 class Evidence:
     """What speaks for matches, one value a match; arrays of any one shape.
@@ -88,7 +92,8 @@ class Evidence:
         ratio = margin / np.maximum(0.9 - rival, 0.05)
         distance = np.arcsinh((strength - mean) / deviation / 4.0)
         length = np.log(n)
-        contrast, norm = self.contrast / 10.0, np.log(np.maximum(self.norm, 1e-3))
+        contrast = np.minimum(self.contrast, MOST_CONTRAST) / 10.0
+        norm = np.log(np.maximum(self.norm, 1e-3))
         return np.stack(
             [
                 np.ones_like(strength),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from hashing.conditions import Condition
 from hashing.errors import UsageError
 from hashing.search import PROBES
 from pipelines import io
+from pipelines.evaluate_options import EvaluateOptions
 from pipelines.options import HIGHEST_KEY_BITS, Checker, add_job_arguments, workers
 
 DESCRIPTION = """\
@@ -53,35 +53,6 @@ CONDITIONS = (
     "reverb+ambience@5",
 )
 DURATIONS = ("1", "2", "3", "5", "10")
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluateOptions:
-    """What ``hashbeam evaluate lookup`` was asked to do."""
-
-    catalog: str
-    out: str
-    models: tuple[str, ...]
-    indexes: tuple[str, ...]
-    durations: tuple[float, ...]
-    conditions: tuple[Condition, ...]
-    queries: int
-    negatives: int
-    left_out: float
-    left_out_by: str
-    same: str
-    as_listed: bool
-    noise: tuple[str, ...]
-    rooms: tuple[str, ...]
-    seed: int
-    probes: tuple[int, ...]
-    key_bits: int | None
-    keep_embeddings: bool
-    workers: int
-    only: str
-    json: bool
-    quiet: bool
-    progress: bool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from pipelines.accuracy import Result, summarise
 from pipelines.answers import MIN_SCORE, in_one_line
 from pipelines.catalog import read_catalog
 from pipelines.comparison import Bootstrap
+from pipelines.evaluate_options import EvaluateOptions
 from pipelines.index_facts import index_facts
 from pipelines.progress import shows_progress
 from pipelines.questions import SAMPLE_RATE, VERBATIM, Questions, Source, Tracks, draw
@@ -27,9 +28,6 @@ from pipelines.report.evaluation import evaluate_page
 from pipelines.sharing import as_listed, look_for_sharing
 from pipelines.systems import System, ask, systems_of
 from pipelines.trial import group_of, trial_indexes
-
-if TYPE_CHECKING:
-    from pipelines.evaluate_lookup import EvaluateOptions
 
 FORMAT_VERSION = 2  # of figures.json and queries.parquet
 

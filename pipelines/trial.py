@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from hashing.models import DEFAULT_MODEL
 from pipelines import io
+from pipelines.evaluate_options import EvaluateOptions
 from pipelines.options import IndexOptions
 from pipelines.questions import leave_out
 from pipelines.systems import OpenedIndex
-
-if TYPE_CHECKING:
-    from pipelines.evaluate_lookup import EvaluateOptions
 
 
 def trial_indexes(

@@ -49,7 +49,9 @@ def test_facts_are_those_of_the_files(opened: OpenedIndex, published: Published)
         files = manifest.files.select(kind=kind)
         on_disk = sum((published.index / file.path).stat().st_size for file in files)
         assert size == pytest.approx(on_disk / snippets.size, abs=1e-3)
-    read = sum(facts["bytes_per_snippet"][kind] for kind in ("codes", "matrices", "tables", "tracks"))
+    read = sum(
+        facts["bytes_per_snippet"][kind] for kind in ("codes", "matrices", "tables", "tracks")
+    )
     assert facts["look_up_bytes_per_snippet"] == pytest.approx(read, abs=2e-3)
 
 
