@@ -27,8 +27,8 @@ Flags = npt.NDArray[np.bool_]
 CHANCE_SIMILARITY = 0.125
 
 # Strongest places of a query that are kept: what is further down is chance, of which the first few
-# dozen tell enough.
-KEPT = 160
+# dozen tell enough, and every two of them are compared.
+KEPT = 128
 
 # Places that are looked at once more, steps to either side: a vote may be two steps off.
 REFINED = 16
@@ -77,11 +77,12 @@ def compare_bytes(scores: Floats) -> Compare:
     width = scores.shape[1]
     flat = scores.reshape(-1)
     columns = np.arange(width, dtype=np.int64) * 256
+    ones = np.ones(width, dtype=np.float32)
 
     def compare(row: Ints, codes: Bytes) -> Floats:
         at = codes + columns
         at += (row * (width * 256))[:, None]
-        return np.asarray(flat.take(at).sum(axis=1), dtype=np.float32)
+        return np.asarray(flat.take(at) @ ones)  # a third faster than sum(axis=1)
 
     return compare
 

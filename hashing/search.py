@@ -249,7 +249,8 @@ def _copies(ranker: Ranker, places: Places, at: int, rivals: Ints) -> list[int]:
     """Places of the same recording as place `at`, strongest first, up to the first other one."""
     one, found = places.take(np.array([at])), []
     for rival in rivals.tolist():
-        fits = places.strength[rival] >= TWIN_STRENGTH * places.strength[at]
+        weaker, stronger = sorted((places.strength[rival], places.strength[at]))
+        fits = weaker >= TWIN_STRENGTH * stronger
         if not fits or not ranker.twins(one, places.take(np.array([rival])))[0]:
             break
         found.append(rival)
