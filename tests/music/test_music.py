@@ -179,8 +179,9 @@ def test_the_index_is_whole_and_says_what_it_holds(summary: dict[str, Any], work
     assert facts["kinds"]["tables"]["rows"] == facts["n_tables"] * facts["snippets"]
     # Silent snippets have a number and a row, but no code.
     assert facts["kinds"]["matrices"]["rows"] >= facts["kinds"]["codes"]["rows"]
-    # A snippet every half second, but for silence and the last second of a track.
-    assert 0.8 <= summary["snippets"] / (2 * summary["audio_s"]) <= 1.0
+    # A snippet every hop, but for silence and the last second of a track.
+    assert 0.8 <= facts["snippet_hop_s"] * summary["snippets"] / summary["audio_s"] <= 1.0
+    assert summary["index_bytes"] / (summary["audio_s"] / 3600) < 1.5e6
 
 
 def test_what_the_catalogue_says_is_in_the_index(
