@@ -21,9 +21,10 @@ class Kind:
 
 
 KINDS = {
-    "lookup": Kind("pipelines.evaluate_lookup", "how often look-up is right, and what it costs"),
+    "lookup": Kind("pipelines.evaluation.lookup", "how often look-up is right, and what it costs"),
     "forgiving": Kind(
-        "pipelines.forgiving_study", "the Forgiving Hash paper's tables and figures, on own music"
+        "pipelines.evaluation.forgiving",
+        "the Forgiving Hash paper's tables and figures, on own music",
     ),
 }
 

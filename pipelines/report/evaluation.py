@@ -185,7 +185,7 @@ def as_text(figures: Figures) -> str:
     """Tables for a person at a terminal: conditions down, durations across, then comparisons.
 
     Args:
-        figures: what `pipelines.measure.measure_lookup` gives.
+        figures: what `pipelines.evaluation.measure.measure_lookup` gives.
     """
     out = [
         f"{figures['tracks_indexed']} tracks indexed, {figures['tracks_asked']} of them asked for, "

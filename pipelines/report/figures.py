@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.accuracy import PLACE_TOLERANCE_S, Result, summarise
 from pipelines.answers import MIN_SCORE, Answer
+from pipelines.evaluation.accuracy import PLACE_TOLERANCE_S, Result, summarise
 
 FORMAT_VERSION = 1
 
@@ -92,7 +92,7 @@ class Outcome:
         }
 
     def result(self) -> Result:
-        """As `pipelines.accuracy` counts it."""
+        """As `pipelines.evaluation.accuracy` counts it."""
         recording, best = self.recording, self.best or {}
         return Result(
             condition=recording.condition,
@@ -115,7 +115,7 @@ def make_figures(index: dict[str, Any], outcomes: Sequence[Outcome]) -> dict[str
         outcomes: at least one of a track that is indexed and one of a track that is not.
 
     Returns:
-        ``conditions`` and ``durations`` are the figures of `pipelines.accuracy.summarise`,
+        ``conditions`` and ``durations`` are figures of `pipelines.evaluation.accuracy.summarise`,
         ``queries`` has a row for each recording, with the best match whatever its score.
     """
     shares = summarise([outcome.result() for outcome in outcomes])

@@ -15,7 +15,7 @@ NAMES_AT_MOST = 60  # of what was held out, in a sentence
 
 
 def forgiving_page(figures: Mapping[str, Any]) -> str:
-    """The page, as HTML, from what `pipelines.forgiving_study` measured."""
+    """The page, as HTML, from what `pipelines.evaluation.forgiving` measured."""
     tables = figures["tables"]
     return render(
         "forgiving.html.j2",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.accuracy import Result, summarise
+from pipelines.evaluation.accuracy import Result, summarise
 from pipelines.report.evaluation import comparison_charts
 from pipelines.report.lines import (
     BOTTOM,

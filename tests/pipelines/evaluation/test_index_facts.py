@@ -16,8 +16,8 @@ from scipy import stats
 from hashing.balance import entropy, perfect_entropy
 from hashing.shards import Shard
 from hashing.tables import build_shard, pack_postings
-from pipelines.index_facts import bucket_sizes, index_facts
-from pipelines.systems import OpenedIndex
+from pipelines.evaluation.index_facts import bucket_sizes, index_facts
+from pipelines.evaluation.systems import OpenedIndex
 
 
 @given(

@@ -9,8 +9,8 @@ from typing import Any
 
 from hashing.decoder import Decoder
 from hashing.duplicates import Shared, find_shared, join
-from pipelines.questions import Source, Tracks
-from pipelines.systems import OpenedIndex
+from pipelines.evaluation.questions import Source, Tracks
+from pipelines.evaluation.systems import OpenedIndex
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from hashing.conditions import Condition
 from hashing.errors import UsageError
 from hashing.search import PROBES
 from pipelines import io
-from pipelines.evaluate_options import EvaluateOptions
+from pipelines.evaluation.options import EvaluateOptions
 from pipelines.options import HIGHEST_KEY_BITS, Checker, add_job_arguments, workers
 
 DESCRIPTION = """\
@@ -206,7 +206,9 @@ def _probes(texts: Sequence[object], checker: Checker) -> tuple[int, ...]:
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     """``hashbeam evaluate lookup``."""
-    from pipelines.measure import measure_lookup  # brings Arrow, which --help does without
+    from pipelines.evaluation.measure import (
+        measure_lookup,  # brings Arrow, which --help does without
+    )
     from pipelines.report.evaluation import as_text
 
     options = options_from(args)

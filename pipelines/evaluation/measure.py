@@ -16,18 +16,18 @@ from hashing.decoder import Decoder
 from hashing.errors import CatalogError, HashbeamError
 from hashing.metrics import ENOUGH_NEGATIVES
 from pipelines import io
-from pipelines.accuracy import Result, summarise
 from pipelines.answers import MIN_SCORE, in_one_line
 from pipelines.catalog import read_catalog
-from pipelines.comparison import Bootstrap
-from pipelines.evaluate_options import EvaluateOptions
-from pipelines.index_facts import index_facts
+from pipelines.evaluation.accuracy import Result, summarise
+from pipelines.evaluation.comparison import Bootstrap
+from pipelines.evaluation.index_facts import index_facts
+from pipelines.evaluation.options import EvaluateOptions
+from pipelines.evaluation.questions import SAMPLE_RATE, VERBATIM, Questions, Source, Tracks, draw
+from pipelines.evaluation.sharing import as_listed, look_for_sharing
+from pipelines.evaluation.systems import System, ask, systems_of
+from pipelines.evaluation.trial import group_of, trial_indexes
 from pipelines.progress import shows_progress
-from pipelines.questions import SAMPLE_RATE, VERBATIM, Questions, Source, Tracks, draw
 from pipelines.report.evaluation import evaluate_page
-from pipelines.sharing import as_listed, look_for_sharing
-from pipelines.systems import System, ask, systems_of
-from pipelines.trial import group_of, trial_indexes
 
 FORMAT_VERSION = 2  # of figures.json and queries.parquet
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.accuracy import Result, summarise, thresholds
+from pipelines.evaluation.accuracy import Result, summarise, thresholds
 
 
 def result(condition: str, wanted: str, answer: str, score: float, **more: Any) -> Result:

@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from hashing.models import DEFAULT_MODEL
 from pipelines import io
-from pipelines.evaluate_options import EvaluateOptions
+from pipelines.evaluation.options import EvaluateOptions
+from pipelines.evaluation.questions import leave_out
+from pipelines.evaluation.systems import OpenedIndex
 from pipelines.options import IndexOptions
-from pipelines.questions import leave_out
-from pipelines.systems import OpenedIndex
 
 
 def trial_indexes(

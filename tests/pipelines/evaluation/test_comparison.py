@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.accuracy import Result, summarise
-from pipelines.comparison import Bootstrap
+from pipelines.evaluation.accuracy import Result, summarise
+from pipelines.evaluation.comparison import Bootstrap
 
 RESAMPLES = 2000
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashing import metrics
-from pipelines.accuracy import Result
+from pipelines.evaluation.accuracy import Result
 
 Values = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

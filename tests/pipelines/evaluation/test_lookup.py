@@ -21,8 +21,8 @@ from tiny_catalog import RATE, write_rows
 
 from hashing.models import DEFAULT_MODEL, PRETRAINED, load_model
 from hashing.synthesis import render_track
-from pipelines.accuracy import Result, summarise
 from pipelines.cli import main
+from pipelines.evaluation.accuracy import Result, summarise
 from pipelines.report.evaluation import as_text
 
 TRACKS, PLACES = 12, 10

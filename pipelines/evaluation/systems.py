@@ -18,9 +18,9 @@ from hashing.errors import AudioError
 from hashing.ranking import Codes
 from hashing.search import Searcher
 from pipelines import io
-from pipelines.accuracy import PLACE_TOLERANCE_S, Result
+from pipelines.evaluation.accuracy import PLACE_TOLERANCE_S, Result
+from pipelines.evaluation.questions import SAMPLE_RATE, Question, Tracks
 from pipelines.opened import IndexTracks, open_index
-from pipelines.questions import SAMPLE_RATE, Question, Tracks
 from pipelines.versions import Manifest
 
 Ints = npt.NDArray[np.int64]

@@ -15,7 +15,8 @@ from tiny_catalog import write_rows
 from hashing import audio
 from hashing.errors import CatalogError, HashbeamError, UsageError
 from hashing.synthesis import render_track
-from pipelines import cli, forgiving_study
+from pipelines import cli
+from pipelines.evaluation import forgiving as forgiving_study
 from pipelines.report import forgiving_claims as published
 from pipelines.report.forgiving_charts import NAMES, forgiving_charts
 from pipelines.report.forgiving_claims import claims, fewer_candidates, gain_of_information, only

@@ -11,9 +11,16 @@ from published_index import Published
 from tiny_catalog import RATE
 
 from hashing.conditions import Floats
-from pipelines.accuracy import Result
-from pipelines.questions import SAMPLE_RATE, Question, Source
-from pipelines.systems import CountedCodes, OpenedIndex, System, ask, examined, systems_of
+from pipelines.evaluation.accuracy import Result
+from pipelines.evaluation.questions import SAMPLE_RATE, Question, Source
+from pipelines.evaluation.systems import (
+    CountedCodes,
+    OpenedIndex,
+    System,
+    ask,
+    examined,
+    systems_of,
+)
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from scipy import stats
 from hashing.balance import entropy, perfect_entropy
 from hashing.shards import Shard
 from pipelines import io
+from pipelines.evaluation.systems import OpenedIndex
 from pipelines.opened import shard_places
-from pipelines.systems import OpenedIndex
 
 Ints = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]

@@ -16,8 +16,16 @@ from tiny_catalog import RATE
 from hashing.conditions import Condition
 from hashing.decoder import Decoder
 from hashing.synthesis import render_track
-from pipelines.questions import SAMPLE_RATE, Question, Questions, Source, Tracks, draw, leave_out
-from pipelines.trial import kept_rows
+from pipelines.evaluation.questions import (
+    SAMPLE_RATE,
+    Question,
+    Questions,
+    Source,
+    Tracks,
+    draw,
+    leave_out,
+)
+from pipelines.evaluation.trial import kept_rows
 
 
 @pytest.mark.parametrize(("n", "wanted"), [(1, 1), (3, 2), (3, 7), (5, 20)])

@@ -1,0 +1,1 @@
+"""How good the hashers are: the jobs behind ``hashbeam evaluate``."""
