@@ -109,6 +109,31 @@ def likeness(a: NDArray[np.uint8], b: NDArray[np.uint8], bits: int) -> NDArray[n
     return np.asarray(1.0 - hamming(a, b) * np.float32(2.0 / bits), dtype=np.float32)
 
 
+def sign_scores(weights: NDArray[np.floating], bits: int) -> NDArray[np.float32]:
+    """Cosine of each row of weights ``[n, bits]`` and codes of bits as ±1, by byte of the code.
+
+    Returns:
+        float32 ``[n, ceil(bits / 8), 256]``: the cosine is the sum over a code's bytes.
+
+    >>> scores = sign_scores(np.array([[3.0, -3.0]]), 2)
+    >>> scores[0, 0, [0b01, 0b11, 0b10]].round(3).tolist()
+    [1.0, 0.0, -1.0]
+    """
+    width = -(-bits // 8)
+    # Weights of all zeros have no direction: they score nothing.
+    weights = weights / (np.linalg.norm(weights, axis=1, keepdims=True) + 1e-9)
+    padded = np.zeros((len(weights), 8 * width), dtype=np.float32)
+    padded[:, :bits] = weights / np.asarray(np.sqrt(bits), dtype=weights.dtype)
+    scores = padded.reshape(-1, 8) @ _SIGNS
+    return np.asarray(scores, dtype=np.float32).reshape(len(weights), width, 256)
+
+
+# Bit k of each byte as ±1, [8, 256].
+_SIGNS = np.where(np.arange(256)[None, :] >> np.arange(8)[:, None] & 1, 1.0, -1.0).astype(
+    np.float32
+)
+
+
 def _as_codes(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     codes = np.asarray(codes)
     if codes.ndim != 2 or codes.dtype != np.uint8:

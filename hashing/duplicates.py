@@ -20,7 +20,6 @@ import numpy.typing as npt
 from hashing.encoders import Hasher, QueryCodes
 from hashing.errors import AudioError
 from hashing.matrix import as_rows
-from hashing.ranking import Compare, compare_bytes, compare_embeddings
 from hashing.search import Searcher
 
 Floats = npt.NDArray[np.float32]
@@ -273,13 +272,7 @@ def _own_similarity(searcher: Searcher, query: QueryCodes, excerpt: Floats) -> t
     # The query's snippet that begins nearest: the two grids may be a part of a step apart.
     row = np.abs(frames[:, None] - query.start_frame).argmin(axis=1)
     codes = track.codes if track.embeddings is None else as_rows(track.embeddings)
-    return float(_comparison(searcher, query)(row, codes).mean()), row.size
-
-
-def _comparison(searcher: Searcher, query: QueryCodes) -> Compare:
-    if searcher.embeddings and query.embeddings is not None:
-        return compare_embeddings(query.embeddings)
-    return compare_bytes(searcher.hasher.quantizer.byte_scores(query.responses))
+    return float(searcher.comparison(query)(row, codes).mean()), row.size
 
 
 def _most_correlated(

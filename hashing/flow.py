@@ -35,11 +35,6 @@ MODE = 2.0
 # figures imply about 14 on average; a posting costs what the code itself does.
 MAX_DOUBTFUL = 4
 
-# Bit k of each byte as ±1, [8, 256].
-_SIGNS = np.where(np.arange(256)[None, :] >> np.arange(8)[:, None] & 1, 1.0, -1.0).astype(
-    np.float32
-)
-
 
 class FlowQuantizer:
     """Bits, soft assignment and probing of a balanced flow hash; see `hashing.quantizers`.
@@ -197,13 +192,8 @@ class FlowQuantizer:
 
         Asymmetric distance (Gordo et al., PAMI 2014). Bytes that mark bits in doubt score nothing.
         """
-        weights = self.margins(responses)
-        weights /= np.linalg.norm(weights, axis=1, keepdims=True) + 1e-9
-        weights /= np.sqrt(self.bits)
-        padded = np.zeros((len(weights), 8 * self._width), dtype=np.float32)
-        padded[:, : self.bits] = weights
-        out = np.zeros((len(weights), self.code_bytes, 256), dtype=np.float32)
-        out[:, : self._width] = (padded.reshape(-1, 8) @ _SIGNS).reshape(-1, self._width, 256)
+        out = np.zeros((len(responses), self.code_bytes, 256), dtype=np.float32)
+        out[:, : self._width] = codes.sign_scores(self.margins(responses), self.bits)
         return out
 
     def likeness(self, one: Bytes, other: Bytes) -> Floats:

@@ -135,25 +135,12 @@ class SignQuantizer:
 
         Asymmetric distance (Gordo et al., PAMI 2014): the query keeps how sure its bits are.
         """
-        weights = self.margins(responses)
-        # A response of one unit off no bit would blow up: such a query is near everything.
-        weights /= np.linalg.norm(weights, axis=1, keepdims=True) + 1e-9
-        weights /= np.float32(np.sqrt(self.bits))
-        padded = np.zeros((len(weights), 8 * self.code_bytes), dtype=np.float32)
-        padded[:, : self.bits] = weights
-        return np.asarray(padded.reshape(-1, 8) @ _SIGNS, dtype=np.float32).reshape(
-            len(weights), self.code_bytes, 256
-        )
+        return codes.sign_scores(self.margins(responses), self.bits)
 
     def likeness(self, one: Bytes, other: Bytes) -> Floats:
         """See `Quantizer`: the cosine of the two codes' bits as ±1."""
         return codes.likeness(one, other, self.bits)
 
-
-# Bit k of each byte as ±1, [8, 256].
-_SIGNS = np.where(np.arange(256)[None, :] >> np.arange(8)[:, None] & 1, 1.0, -1.0).astype(
-    np.float32
-)
 
 # Where each kind of model has its quantizer: module and class. They are imported when a model of
 # the kind is opened.

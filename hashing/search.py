@@ -171,14 +171,15 @@ class Searcher:
         return Ranker(
             self.codes,
             self.tracks,
-            self._comparison(query),
+            self.comparison(query),
             row_of_step,
             self._steps_per_snippet,
             ranking.embedding_likeness if self.embeddings else self.hasher.quantizer.likeness,
             chance,
         )
 
-    def _comparison(self, query: QueryCodes) -> Compare:
+    def comparison(self, query: QueryCodes) -> Compare:
+        """Similarity of a query's snippets to what the index holds: its codes, or embeddings."""
         if self.embeddings and query.embeddings is not None:
             return ranking.compare_embeddings(query.embeddings)
         return ranking.compare_bytes(self.hasher.quantizer.byte_scores(query.responses))
