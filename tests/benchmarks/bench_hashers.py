@@ -36,8 +36,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from goal_conditions import CONDITIONS
 from hasher_figures import LEVELS, Comparison, Point, curve
-from hasher_music import CONDITIONS, STEP, Bench, Truth
+from hasher_music import STEP, Bench, Truth
 from hasher_systems import Buckets, ExactProbes, Faiss, System, Tables, codes_of, head_of
 
 from hashing import binary, neighbours

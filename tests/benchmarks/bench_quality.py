@@ -21,23 +21,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from goal_conditions import CONDITIONS
+
 from hashing.errors import HashbeamError
 from hashing.models import DEFAULT_MODEL, load_model
 from pipelines.cli import main as hashbeam
 
 MODELS = (DEFAULT_MODEL, "forgiving")
 
-# `clean` is what the index holds, sample by sample; the page marks it.
-CONDITIONS = (
-    "clean",
-    "white@5",
-    "white@0",
-    "ambience@5",
-    "ambience@0",
-    "mp3",
-    "reverb",
-    "reverb+ambience@5",
-)
 DURATIONS = (1, 2, 3, 5, 10)  # seconds
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import tqdm
+from goal_conditions import CONDITIONS
 
 from hashing.conditions import Condition, Surroundings
 from hashing.encoders import Hasher
@@ -20,18 +21,6 @@ from hashing.features import snippets, spectrogram
 from hashing.training import corpus
 from hashing.training.embeddings import dense_embeddings
 from hashing.training.recipe import noise_files, surroundings
-
-# What the project's goals for look-up are set on.
-CONDITIONS = (
-    "clean",
-    "white@5",
-    "white@0",
-    "ambience@5",
-    "ambience@0",
-    "mp3",
-    "reverb",
-    "reverb+ambience@5",
-)
 
 # Frames between two snippets of a query: half a second.
 STEP = 16
