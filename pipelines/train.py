@@ -166,9 +166,9 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
             raise HashbeamError(
                 f"training needs {name}, which is not installed: pip install 'hashbeam[train]'"
             )
-    from hashing.training.encoder import EncoderTraining
     from hashing.training.forgiving import ForgivingTraining
     from hashing.training.heads import HeadTraining
+    from hashing.training.pairs import EncoderTraining
     from hashing.training.recipe import (
         Recipe,
         require_audio,

@@ -12,7 +12,8 @@ from hashing.conditions import Surroundings, coloured_noise
 from hashing.features import FeatureConfig, spectrogram
 from hashing.synthesis import render_track
 from hashing.training.corpus import Corpus
-from hashing.training.encoder import EncoderTraining, Pairs, State
+from hashing.training.encoder import State
+from hashing.training.pairs import EncoderTraining, Pairs
 from hashing.training.pool import SnippetPool, build_pool
 
 # One thread, as the recipes set it: sums come out the same to the last bit, and a test takes no

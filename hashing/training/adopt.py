@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hashing import binary, metrics
+from hashing import binary
 from hashing.audio import decode
 from hashing.conditions import Surroundings
 from hashing.encoders import Hasher
@@ -301,13 +301,12 @@ def _calibrate(
 ) -> dict[str, Any]:
     """The calibration of the score, as config.json holds it."""
     log(f"calibrating the score on {len(checking)} tracks")
-    n = len(checking)
     answers, chance = calibration.ask(
         hasher,
         music,
         fitting,
         checking,
-        sizes=[n, 2 * n, n // 2 + len(fitting)],
+        sizes=calibration.index_sizes(len(checking), len(fitting)),
         queries=adoption.queries,
         surroundings=air,
         same=[row.get(adoption.same_column, "") or row["track_id"] for row in rows],
@@ -319,14 +318,7 @@ def _calibrate(
             f"warning: the score is fitted to {answers.right.size} matches, {wrong} of them wrong: "
             "more music and --queries make it reliable"
         )
-    confidence = calibration.fit(answers, chance)
-    scores = confidence.score(answers.evidence)
-    return {
-        **confidence.to_json(),
-        "matches": int(scores.size),
-        "expected_calibration_error": round(metrics.calibration_error(scores, answers.right), 4),
-        "brier_score": round(metrics.brier_score(scores, answers.right), 4),
-    }
+    return calibration.describe(answers, chance)
 
 
 def recordings(folders: Sequence[Path], sample_rate: int) -> list[Floats]:

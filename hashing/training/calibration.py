@@ -18,6 +18,7 @@ from hashing.encoders import Hasher, QueryCodes, TrackCodes
 from hashing.errors import AudioError, HashbeamError
 from hashing.matrix import as_rows
 from hashing.memory_index import memory_searcher
+from hashing.metrics import brier_score, calibration_error
 from hashing.ranking import CHANCE_SIMILARITY, compare_bytes, compare_embeddings
 from hashing.search import Match
 from hashing.training.augment import degrade
@@ -191,6 +192,27 @@ def shared_recordings(
     pairs = find_shared(searcher, bar, corpus.track, lambda segment, ordinal: numbers[ordinal])
     joined = join(dict(enumerate(same)), pairs)
     return [joined[number] for number in range(len(same))]
+
+
+def index_sizes(checking: int, background: int) -> list[int]:
+    """Tracks of the three indexes that a score is fitted in: of `checking` and `background` tracks.
+
+    >>> index_sizes(60, 280)
+    [60, 120, 310]
+    """
+    return [checking, 2 * checking, checking // 2 + background]
+
+
+def describe(answers: Answers, chance: float) -> dict[str, Any]:
+    """The score that `fit` finds, as config.json holds it, and how good it is on `answers`."""
+    confidence = fit(answers, chance)
+    scores = confidence.score(answers.evidence)
+    return {
+        **confidence.to_json(),
+        "matches": int(scores.size),
+        "expected_calibration_error": round(calibration_error(scores, answers.right), 4),
+        "brier_score": round(brier_score(scores, answers.right), 4),
+    }
 
 
 def key_bits_for(snippets: int, longest: int = MAX_KEY_BITS) -> int:

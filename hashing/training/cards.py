@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from hashing.features import FeatureConfig
-from hashing.training.encoder import EncoderTraining
 from hashing.training.forgiving import ForgivingTraining
 from hashing.training.heads import HeadTraining
+from hashing.training.pairs import EncoderTraining
 
 
 def forgiving_card(

@@ -27,12 +27,13 @@ import numpy.typing as npt
 import torch
 
 from hashing.errors import HashbeamError
-from hashing.features import FeatureConfig, fill_edges, standardise
+from hashing.features import FeatureConfig, standardise
 from hashing.models import Model, save_model
+from hashing.training.checkpoints import write_checkpoint
 from hashing.training.export import append_linear, encoder_graph
 from hashing.training.learned import learned_arrays
 from hashing.training.networks import ConvEncoder
-from hashing.training.pool import SnippetPool
+from hashing.training.pairs import EncoderTraining, Pairs
 
 Floats = npt.NDArray[np.float32]
 
@@ -41,127 +42,6 @@ STEPS_PER_REPORT = 250
 
 # Clean snippets over which an exported model's statistics are taken: medians to ±0.4 % of rank.
 STATISTICS_SNIPPETS = 16_384
-
-# Deviation in dB of the random equaliser's gain at each of its knots.
-EQUALISER_DB = 4.0
-EQUALISER_KNOTS = 6
-
-
-@dataclasses.dataclass(frozen=True)
-class EncoderTraining:
-    """Settings of a training run. The defaults made the shipped model.
-
-    >>> EncoderTraining(steps=1000).learning_rate_at(999) < 1e-4
-    True
-    """
-
-    channels: tuple[int, ...] = (32, 64, 128, 128)
-    dimensions: int = 128
-    bits: int = 256
-    batch: int = 512  # pairs a step
-    temperature: float = 0.05
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
-    warm_up: int = 300  # steps
-    decay_share: float = 0.35  # of the steps, at the end, over which the rate falls to zero
-    averaging: float = 0.998  # decay of the running mean of the weights that is kept
-    noise_chance: float = 0.4  # of more noise, beside what the pool holds
-    noise_snr_db: tuple[float, float] = (-4.0, 15.0)
-    equaliser_chance: float = 0.5
-    shifted_steps: int = 10_000  # first steps, in which a query may be half an index hop off
-    jitter: int = 2  # frames that it may be off afterwards: half a query hop
-    masked_chance: float = 0.6  # afterwards: of a query whose edge was not heard
-    steps: int = 15_000
-    code_bytes: int = 32  # of the product quantizer
-    n_tables: int = 13  # with codes of 32 bytes, an index of 1.5 MB for an hour of audio
-    key_bits: int = 32  # longest key; the first 16 bits of a table are in no other
-    half_precision: bool = True  # bfloat16 products: three times faster where the CPU has them
-    seed: int = 1
-
-    def learning_rate_at(self, step: int) -> float:
-        """Up over `warm_up`, constant, then down along a cosine over the last `decay_share`."""
-        start = self.steps * (1.0 - self.decay_share)
-        if step < self.warm_up:
-            return self.learning_rate * (step + 1) / self.warm_up
-        if step < start:
-            return self.learning_rate
-        progress = (step - start) / max(1.0, self.steps - start)
-        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
-
-    def seeds(self, stage: int, step: int = 0) -> np.random.Generator:
-        """A generator for one stage and step, so that a resumed run draws what a whole one does."""
-        return np.random.default_rng([self.seed, stage, step])
-
-
-@dataclasses.dataclass(frozen=True)
-class Pairs:
-    """Draws pairs of snippets of one moment from a pool.
-
-    Attributes:
-      pool: tiles; version 0 is clean.
-      noise: spectrogram [frames, bands] in dB of noises one after another, for more of them.
-      settings: chances and ranges.
-    """
-
-    pool: SnippetPool
-    noise: npt.NDArray[np.float16]
-    settings: EncoderTraining
-
-    def draw(self, rng: np.random.Generator, n: int, step: int) -> tuple[Floats, Floats]:
-        """`n` clean snippets and the same moments degraded, standardised, [n, bands, frames].
-
-        Queries first learn to be found half an index hop off, then to be told apart at their place,
-        also where up to half a hop at an edge is missing (`hashing.features.query_snippets`).
-        """
-        pool, shift = self.pool, self.pool.config.snippet_hop // 2
-        tiles, versions = pool.spectra.shape[:2]
-        # Few of a batch share a tile: two moments of a loop would be told apart for nothing.
-        tile = rng.permutation(tiles)[:n] if n <= tiles else rng.integers(tiles, size=n)
-        tile = np.sort(tile)
-        offset = rng.integers(shift, pool.offsets - shift, size=n)
-        off = shift if step < self.settings.shifted_steps else self.settings.jitter
-        late = rng.integers(-off, off + 1, size=n)
-        version = rng.integers(1, versions, size=n) if versions > 1 else np.zeros(n, np.int64)
-        clean = pool.snippets(tile, np.zeros(n, dtype=np.int64), offset)
-        heard = self._degrade(pool.snippets(tile, version, offset + late), rng)
-        if step >= self.settings.shifted_steps:
-            self._mask(heard, rng)
-        return _standard(clean, pool.config), _standard(heard, pool.config)
-
-    def _mask(self, cut: Floats, rng: np.random.Generator) -> None:
-        n, frames = cut.shape[0], cut.shape[2]
-        lost = rng.integers(1, self.pool.config.query_margin + 1, size=n)
-        lost *= rng.random(n) < self.settings.masked_chance
-        begins = rng.random(n) < 0.5
-        fill_edges(cut, np.where(begins, lost, 0), frames - np.where(begins, 0, lost))
-
-    def _degrade(self, cut: Floats, rng: np.random.Generator) -> Floats:
-        """More noise and another equaliser on the spectrogram, which costs next to nothing.
-
-        Powers of music and noise are added, which is right on average; the pool holds mixtures of
-        samples for what that leaves out.
-        """
-        settings, frames = self.settings, cut.shape[2]
-        noisy = np.flatnonzero(rng.random(cut.shape[0]) < settings.noise_chance)
-        if noisy.size and len(self.noise) > frames:
-            first = rng.integers(len(self.noise) - frames, size=noisy.size)
-            noise = self.noise[first[:, None] + np.arange(frames)].transpose(0, 2, 1)
-            music_power = 10.0 ** (cut[noisy] / 10.0)
-            noise_power = 10.0 ** (noise.astype(np.float32) / 10.0)
-            ratio = 10.0 ** (-rng.uniform(*settings.noise_snr_db, noisy.size) / 10.0)
-            ratio *= music_power.mean(axis=(1, 2)) / noise_power.mean(axis=(1, 2))
-            noise_power *= ratio[:, None, None].astype(np.float32)
-            cut[noisy] = 10.0 * np.log10(music_power + noise_power + 1e-12)
-        knots = rng.normal(0.0, EQUALISER_DB, (cut.shape[0], EQUALISER_KNOTS))
-        knots *= rng.random((cut.shape[0], 1)) < settings.equaliser_chance
-        place = np.linspace(0.0, EQUALISER_KNOTS - 1.0, cut.shape[1])
-        weights = np.maximum(0.0, 1.0 - np.abs(place[None] - np.arange(EQUALISER_KNOTS)[:, None]))
-        cut += (knots @ weights).astype(np.float32)[:, :, None]
-        return cut
-
-
-def _standard(cut: Floats, config: FeatureConfig) -> Floats:
-    return standardise(cut, config).reshape(cut.shape)
 
 
 def contrast(logits: torch.Tensor) -> torch.Tensor:
@@ -237,9 +117,7 @@ class State:
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
         }
-        temporary = path.with_suffix(".tmp")
-        torch.save(parts, temporary)
-        temporary.replace(path)
+        write_checkpoint(parts, path)
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint."""
@@ -329,17 +207,48 @@ def train(
     if state.step:
         log(f"resuming at step {state.step} of {settings.steps}")
     snippets = min(2048, unheard.pool.spectra.shape[0] * 2)
+
+    def draw(step: int) -> tuple[Floats, Floats]:
+        return pairs.draw(settings.seeds(stage=1, step=step), settings.batch, step)
+
+    def loss(clean: torch.Tensor, heard: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+        return loss_of(state.network, clean, heard, settings)
+
+    def figures() -> dict[str, float]:
+        return recall(state, unheard, snippets)
+
+    return state, descend(state, settings, checkpoint, draw, loss, figures, log)
+
+
+def descend(
+    state: State,
+    settings: EncoderTraining,
+    checkpoint: Path,
+    draw: Callable[[int], tuple[Floats, Floats]],
+    loss_of_pairs: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, dict[str, float]]],
+    figures: Callable[[], dict[str, float]],
+    log: Callable[[str], None],
+    name: str = "",
+) -> dict[str, float]:
+    """Take the steps that are left, with a checkpoint and a line of progress now and then.
+
+    Args:
+      state: changed in place.
+      draw: clean and heard snippets of a step.
+      loss_of_pairs: of `state.network`, and its parts.
+      figures: of the network as it stands, on unheard music.
+      name: what the lines of progress begin with.
+
+    Returns:
+      The last figures.
+    """
     started, first_step = time.monotonic(), state.step
     while state.step < settings.steps:
-        rng = settings.seeds(stage=1, step=state.step)
-        clean, heard = (
-            torch.from_numpy(side).to(state.device)
-            for side in pairs.draw(rng, settings.batch, state.step)
-        )
+        clean, heard = (torch.from_numpy(side).to(state.device) for side in draw(state.step))
         for group in state.optimiser.param_groups:
             group["lr"] = settings.learning_rate_at(state.step)
         state.network.train()
-        loss, parts = loss_of(state.network, clean, heard, settings)
+        loss, parts = loss_of_pairs(clean, heard)
         state.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         state.optimiser.step()
@@ -347,12 +256,13 @@ def train(
         state.step += 1
         if state.step % STEPS_PER_REPORT == 0 or state.step == settings.steps:
             state.save(checkpoint)
-            figures = {**parts, **recall(state, unheard, snippets)}
-            shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
+            found = {**parts, **figures()}
+            shown = "  ".join(f"{what} {value:.3f}" for what, value in found.items())
             pace = (time.monotonic() - started) / (state.step - first_step)
             left = pace * (settings.steps - state.step) / 60.0
-            log(f"step {state.step:6d} of {settings.steps}  {shown}  {left:.0f} minutes left")
-    return state, recall(state, unheard, snippets)
+            at = f"{name}step {state.step:6d} of {settings.steps}"
+            log(f"{at}  {shown}  {left:.0f} minutes left")
+    return figures()
 
 
 def export(

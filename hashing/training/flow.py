@@ -39,6 +39,7 @@ import zuko
 from hashing import codes
 from hashing.balance import measure_balance
 from hashing.flow import MAX_DOUBTFUL, MODE, FlowQuantizer, normal_scale, replication_factor
+from hashing.training.checkpoints import write_checkpoint
 from hashing.training.flow_export import Coupling, FlowWeights
 from hashing.training.flow_projection import principal_components, triplet_projection
 
@@ -272,9 +273,7 @@ class State:
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
         }
-        temporary = path.with_suffix(".tmp")
-        torch.save(parts, temporary)
-        temporary.replace(path)
+        write_checkpoint(parts, path)
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint."""

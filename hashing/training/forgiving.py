@@ -36,6 +36,7 @@ from hashing.errors import ModelError
 from hashing.features import FeatureConfig, standardise
 from hashing.models import Model, save_model
 from hashing.training import targets
+from hashing.training.checkpoints import write_checkpoint
 from hashing.training.discriminant import fit_discriminant
 from hashing.training.export import ensemble_graph
 from hashing.training.networks import Ensemble
@@ -160,9 +161,7 @@ class State:
             "response_count": self.response_count,
             "step": self.step,
         }
-        temporary = path.with_suffix(".tmp")
-        torch.save(parts, temporary)
-        temporary.replace(path)
+        write_checkpoint(parts, path)
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,16 +17,15 @@ import numpy as np
 import torch
 
 from hashing.training.encoder import (
-    STEPS_PER_REPORT,
-    EncoderTraining,
-    Pairs,
     State,
     contrast,
+    descend,
     encode,
     identify,
     resume,
 )
 from hashing.training.networks import ConvEncoder
+from hashing.training.pairs import EncoderTraining, Floats, Pairs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,30 +67,19 @@ def train_light(
     if state.step:
         log(f"light encoder: resuming at step {state.step} of {light.steps}")
     teacher = teacher.to(state.device).eval()
-    started, first_step = time.monotonic(), state.step
-    while state.step < light.steps:
+
+    def draw(step: int) -> tuple[Floats, Floats]:
         # Past the shifted steps: queries at their place.
-        drawn = pairs.draw(
-            settings.seeds(stage=4, step=state.step), settings.batch, settings.shifted_steps
-        )
-        clean, heard = (torch.from_numpy(side).to(state.device) for side in drawn)
-        for group in state.optimiser.param_groups:
-            group["lr"] = settings.learning_rate_at(state.step)
-        state.network.train()
-        loss, parts = _loss(state.network, teacher, clean, heard, settings, light.likeness)
-        state.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        state.optimiser.step()
-        state.average.update_parameters(state.network)
-        state.step += 1
-        if state.step % STEPS_PER_REPORT == 0 or state.step == light.steps:
-            state.save(checkpoint)
-            figures = {**parts, **_figures(state, teacher, unheard)}
-            shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
-            pace = (time.monotonic() - started) / (state.step - first_step)
-            left = pace * (light.steps - state.step) / 60.0
-            log(f"light step {state.step:6d} of {light.steps}  {shown}  {left:.0f} minutes left")
-    return state, _figures(state, teacher, unheard)
+        rng = settings.seeds(stage=4, step=step)
+        return pairs.draw(rng, settings.batch, settings.shifted_steps)
+
+    def loss(clean: torch.Tensor, heard: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+        return _loss(state.network, teacher, clean, heard, settings, light.likeness)
+
+    def figures() -> dict[str, float]:
+        return _figures(state, teacher, unheard)
+
+    return state, descend(state, settings, checkpoint, draw, loss, figures, log, "light ")
 
 
 def _digest(network: ConvEncoder) -> str:

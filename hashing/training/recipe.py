@@ -18,11 +18,11 @@ from hashing.conditions import Surroundings, coloured_noise
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError
 from hashing.features import WINDOWS, FeatureConfig, spectrogram
-from hashing.metrics import brier_score, calibration_error
 from hashing.models import Model, save_model
 from hashing.training import calibration, cards, corpus, encoder, forgiving, heads, tiles
 from hashing.training.babble import babble
 from hashing.training.light import LightTraining, train_light
+from hashing.training.pairs import EncoderTraining, Pairs
 from hashing.training.pool import SnippetPool, build_pool
 from hashing.training.rooms import simulated_rooms
 
@@ -220,7 +220,7 @@ def train_forgiving(
 
 def train_encoder(
     recipe: Recipe,
-    settings: encoder.EncoderTraining,
+    settings: EncoderTraining,
     out: Path,
     work: Path,
     log: Callable[[str], None],
@@ -252,8 +252,8 @@ def train_encoder(
     noise = noise_spectra(air, features, settings.seed)
     training = pool("tiles", material.training, recipe.tile_versions, settings.seed)
     checking = pool("tiles-unheard", material.checking, UNHEARD_VERSIONS, settings.seed + 1)
-    pairs = encoder.Pairs(training, noise, settings)
-    unheard = encoder.Pairs(checking, noise, settings)
+    pairs = Pairs(training, noise, settings)
+    unheard = Pairs(checking, noise, settings)
     state, figures = encoder.train(pairs, unheard, work, log)
     light, more = train_light(pairs, unheard, state.trained, LightTraining(), work, log)
     figures.update(more)
@@ -320,7 +320,7 @@ COLOURED_SECONDS = 60
 
 
 def noise_spectra(air: Surroundings, features: FeatureConfig, seed: int) -> npt.NDArray[np.float16]:
-    """Spectrograms of all noises one after another, [frames, bands]; see `encoder.Pairs`."""
+    """Spectrograms of all noises one after another, [frames, bands]; see `pairs.Pairs`."""
     rng = np.random.default_rng([seed, 8])
     spectra = [
         spectrogram([one], features)
@@ -352,27 +352,19 @@ def calibrate(
     With `embeddings` it is that of an index that keeps them.
     """
     log("calibrating the score")
-    n = len(material.checking)
     answers, chance = calibration.ask(
         Hasher(model),
         material.music,
         material.training,
         material.checking,
-        sizes=[n, 2 * n, n // 2 + len(material.training)],
+        sizes=calibration.index_sizes(len(material.checking), len(material.training)),
         queries=recipe.calibration_queries,
         surroundings=air or material.heard,
         same=material.names,
         seed=seed,
         embeddings=embeddings,
     )
-    confidence = calibration.fit(answers, chance)
-    scores = confidence.score(answers.evidence)
-    return {
-        **confidence.to_json(),
-        "matches": int(scores.size),
-        "expected_calibration_error": round(calibration_error(scores, answers.right), 4),
-        "brier_score": round(brier_score(scores, answers.right), 4),
-    }
+    return calibration.describe(answers, chance)
 
 
 def finish(

@@ -30,6 +30,7 @@ import numpy.typing as npt
 import torch
 
 from hashing.training import targets
+from hashing.training.checkpoints import write_checkpoint
 from hashing.training.networks import Ensemble
 from hashing.training.study_descent import blocks_of
 
@@ -201,7 +202,6 @@ class _State:
     epoch: int = 0
 
     def save(self, path: Path, identity: str) -> None:
-        temporary = path.with_suffix(".tmp")
         parts = {
             "identity": identity,
             "network": self.network.state_dict(),
@@ -209,8 +209,7 @@ class _State:
             "code_changes": self.code_changes,
             "epoch": self.epoch,
         }
-        torch.save(parts, temporary)
-        temporary.replace(path)
+        write_checkpoint(parts, path)
 
     def restore(self, path: Path, identity: str) -> None:
         """Go on from a checkpoint, unless it is of another run."""

@@ -21,9 +21,9 @@ from hashing.flow import FlowQuantizer
 from hashing.learned import LearnedQuantizer
 from hashing.models import load_model
 from hashing.synthesis import render_track
-from hashing.training import calibration, encoder, flow_data, recipe, tiles
-from hashing.training.encoder import EncoderTraining
+from hashing.training import calibration, encoder, flow_data, pairs, recipe, tiles
 from hashing.training.light import LightTraining
+from hashing.training.pairs import EncoderTraining
 from pipelines import train
 from pipelines.cli import main, parse
 from pipelines.versions import open_manifest
@@ -62,7 +62,7 @@ def _few() -> Iterator[None]:
     )
     light = functools.partial(LightTraining, channels=(4,), steps=6)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoder, "EncoderTraining", small)
+        patch.setattr(pairs, "EncoderTraining", small)
         patch.setattr(encoder, "STATISTICS_SNIPPETS", 1024)
         patch.setattr(recipe, "LightTraining", light)
         patch.setattr(recipe, "Recipe", functools.partial(recipe.Recipe, versions=3))

@@ -26,9 +26,8 @@ from hashing.learned import LearnedQuantizer
 from hashing.memory_index import memory_searcher
 from hashing.synthesis import render_track
 from hashing.training import encoder
+from hashing.training import pairs as pairs_module
 from hashing.training.encoder import (
-    EncoderTraining,
-    Pairs,
     State,
     contrast,
     encode,
@@ -39,6 +38,7 @@ from hashing.training.encoder import (
     train,
 )
 from hashing.training.networks import ConvEncoder
+from hashing.training.pairs import EncoderTraining, Pairs
 from hashing.training.pool import SnippetPool
 
 
@@ -99,7 +99,7 @@ def coded_pool(tiles: int = 12, versions: int = 3, frames: int = 46) -> SnippetP
 
 def coded_pairs(monkeypatch: pytest.MonkeyPatch, pool: SnippetPool, **values: object) -> Pairs:
     """Pairs of a coded pool, given as they are cut: standardising would hide the numbers."""
-    monkeypatch.setattr(encoder, "_standard", lambda cut, config: cut)
+    monkeypatch.setattr(pairs_module, "_standard", lambda cut, config: cut)
     quiet = {
         "noise_chance": 0.0,
         "equaliser_chance": 0.0,
@@ -191,7 +191,7 @@ def test_the_equaliser_tilts_bands_and_no_frames(monkeypatch: pytest.MonkeyPatch
     # Six knots over 16 bands: at the ends a knot alone, in between a line, so that three bands
     # from one knot to the next differ by equal steps.
     moved = gains[touched, :, 0]
-    assert moved[:, [0, 15]].std() == pytest.approx(encoder.EQUALISER_DB, rel=0.06)
+    assert moved[:, [0, 15]].std() == pytest.approx(pairs_module.EQUALISER_DB, rel=0.06)
     np.testing.assert_allclose(np.diff(moved[:, :4], n=2, axis=1), 0.0, atol=1e-4)
 
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 from training_fixture import TINY_ENCODER, Log, assert_same_state, encoder_pairs
 
-from hashing.training import light
-from hashing.training.encoder import EncoderTraining, Pairs, State, encode, train
+from hashing.training import encoder, light
+from hashing.training.encoder import State, encode, train
 from hashing.training.light import LightTraining, train_light
 from hashing.training.networks import ConvEncoder
+from hashing.training.pairs import EncoderTraining, Pairs
 
 SETTINGS: EncoderTraining = dataclasses.replace(
     TINY_ENCODER, batch=32, steps=60, learning_rate=4e-3, averaging=0.9
@@ -22,7 +23,7 @@ SHORT = LightTraining(channels=(4, 6), steps=12)
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(light, "STEPS_PER_REPORT", 4)
+    monkeypatch.setattr(encoder, "STEPS_PER_REPORT", 4)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,16 @@
+"""Checkpoints of training: written whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def write_checkpoint(parts: Mapping[str, Any], path: Path) -> None:
+    """Write `parts` as torch has them; an interrupted write leaves the last checkpoint."""
+    temporary = path.with_suffix(".tmp")
+    torch.save(dict(parts), temporary)
+    temporary.replace(path)
