@@ -24,6 +24,9 @@ from hashing.errors import AudioError
 ADDRESS_SPACE_BYTES = 4 << 30
 # Blocks are joined up to this size: 4 s at 8 kHz, so that the pipe costs nothing beside decoding.
 FRAME_BYTES = 1 << 17
+# Blocks that are hashed here wait for half a minute of others: decoder and Fourier transform push
+# each other out of the caches, and in turns of one block take 6 % longer than in turns of this.
+HASHED_BYTES = 1 << 20
 IDLE_POLL_S = 5.0  # an idle child looks so often whether its parent lives
 ALARM_MARGIN_S = 5.0  # the parent's own time limit comes first
 SIGN_OF_LIFE_S = 0.5  # while a track is hashed, the parent hears so often that work goes on
@@ -56,7 +59,8 @@ def _serve(requests: int, answers: int) -> None:
             if not request["path"]:
                 send(answers, b"D")
                 continue
-            blocks = _joined(audio.decode_blocks(**request), timeout_s)
+            size = FRAME_BYTES if model is None else HASHED_BYTES
+            blocks = _joined(audio.decode_blocks(**request), size, timeout_s)
             if model is None:
                 for joined in blocks:
                     send(answers, b"B", *joined)
@@ -90,8 +94,10 @@ def _error(kind: str, message: str) -> bytes:
     return json.dumps({"kind": kind, "message": message}).encode()
 
 
-def _joined(blocks: Iterator[np.ndarray], timeout_s: float) -> Iterator[list[np.ndarray]]:
-    """Gather blocks into frames of FRAME_BYTES.
+def _joined(
+    blocks: Iterator[np.ndarray], frame_bytes: int, timeout_s: float
+) -> Iterator[list[np.ndarray]]:
+    """Gather blocks into frames of `frame_bytes`.
 
     The kernel's alarm ends a process that decodes one frame for too long: should the parent be
     gone, nobody else would, and no Python code runs while a native decoder hangs.
@@ -102,7 +108,7 @@ def _joined(blocks: Iterator[np.ndarray], timeout_s: float) -> Iterator[list[np.
     for block in blocks:
         pending.append(block)
         size += block.nbytes
-        if size >= FRAME_BYTES:
+        if size >= frame_bytes:
             signal.setitimer(signal.ITIMER_REAL, 0)  # a reader may take its time
             yield pending
             pending, size = [], 0

@@ -86,7 +86,8 @@ def soundfile_blocks(
             _check_format(name, rate, channels)
             tally.sample_rate = rate
             if start_s:
-                grid = rate // math.gcd(rate, sample_rate)
+                # An even one: neighbours that are averaged stay neighbours.
+                grid = math.lcm(rate // math.gcd(rate, sample_rate), 2)
                 tally.start = min(int(start_s * rate), file.frames) // grid * grid
                 tally.samples = tally.start
                 file.seek(tally.start)

@@ -16,7 +16,7 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hashing.audio import QUALITY, decode, decode_blocks, encode, recode
+from hashing.audio import QUALITY, _averages, decode, decode_blocks, encode, recode
 from hashing.errors import AudioError
 from hashing.synthesis import render_track
 
@@ -104,10 +104,36 @@ class TestFormats:
     def test_equals_an_independent_reader(self, tmp_path: Path, codec: str) -> None:
         path = write(tmp_path, codec, music())
         whole, rate = soundfile.read(path, dtype="float32")
-        expected = soxr.resample(whole.mean(axis=1), rate, 8000, quality=QUALITY)
+        mono = whole.mean(axis=1)
+        halved = mono.reshape(-1, 2).mean(axis=1)
+        expected = soxr.resample(halved, rate / 2, 8000, quality=QUALITY)
         samples = decode(str(path), 8000)
         assert len(samples) == len(expected) == 48000
         np.testing.assert_allclose(samples, expected, atol=2e-4)
+        # Nothing is averaged on the way to a rate that is nearer.
+        expected = soxr.resample(mono, rate, 16_000, quality=QUALITY)
+        np.testing.assert_allclose(decode(str(path), 16_000), expected, atol=2e-4)
+
+    @pytest.mark.parametrize(
+        ("frequency", "least_db", "most_db"),
+        [(1000, -0.1, 0.1), (3000, -0.3, 0.1), (3700, -0.4, 0.1), (18_300, -99.0, -11.0)],
+    )
+    @pytest.mark.parametrize("samples", [44_100, 44_101])
+    def test_what_averaging_costs(
+        self, tmp_path: Path, frequency: float, least_db: float, most_db: float, samples: int
+    ) -> None:
+        wave = 0.5 * np.sin(2 * np.pi * frequency * np.arange(samples) / 44_100)
+        path = write(tmp_path, "wav", wave[:, None], 44_100)
+        heard = decode(str(path), 8000)
+        assert len(heard) == 8000
+        level_db = 20 * np.log10(np.sqrt(np.mean(heard[400:-400] ** 2)) / (0.5 / np.sqrt(2)))
+        assert least_db < level_db < most_db
+
+    def test_blocks_of_odd_lengths_are_averaged_as_one(self) -> None:
+        values = np.arange(11, dtype=np.float32)
+        blocks = [values[:3], values[3:4], values[4:9], values[9:]]
+        found = np.concatenate(list(_averages(iter(blocks))))
+        assert found.tolist() == [0.5, 2.5, 4.5, 6.5, 8.5, 10.0]
 
     @pytest.mark.parametrize("codec", CODECS)
     def test_the_extension_may_lie(self, tmp_path: Path, codec: str) -> None:
