@@ -10,16 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hashing.errors import AudioError, ModelError
-from hashing.features import (
-    FeatureConfig,
-    query_snippets,
-    snippets,
-    spectrogram,
-    standardise,
-)
+from hashing.features import FeatureConfig, spectrogram
 from hashing.fronts import Answer, Front, open_fronts
 from hashing.models import DEFAULT_MODEL, Model, load_model
 from hashing.quantizers import open_quantizer
+from hashing.snippets import query_snippets, snippets, standardise
 
 Floats = npt.NDArray[np.float32]
 
@@ -54,7 +49,7 @@ class QueryCodes:
       responses: of the model to each snippet, float32 [n, r]; `Hasher.quantizer` makes keys and
         similarities of them.
       start_frame: first frame of each snippet, int32 [n], negative where it begins before the
-        query does (`hashing.features.query_snippets`).
+        query does (`hashing.snippets.query_snippets`).
       duration_s: length of the query, seconds.
       embeddings: [n, d] of length one, where the model stands on an encoder.
       norms: [n], see `hashing.fronts.Answer`.

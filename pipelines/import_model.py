@@ -31,7 +31,7 @@ Make a model folder of an encoder that you trained elsewhere and exported as ONN
 The encoder takes a batch of log-mel snippets, [n, bands * frames], [n, bands, frames] or
 [n, 1, bands, frames] (or frames first, or the channel last), and answers with an embedding [n, d].
 What it gets is a snippet in dB, cells more than 60 dB below the loudest raised to that, with mean 0
-and deviation 1: train it with such (`hashing.features.standardise`). --features, --window or the
+and deviation 1: train it with such (`hashing.snippets.standardise`). --features, --window or the
 flags of single settings say what a snippet is; they must be those of its training.
 
 The codes of embeddings, the keys of the tables and the score are fitted to the catalogue, which

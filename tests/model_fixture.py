@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from hashing.confidence import Confidence
-from hashing.features import FeatureConfig, snippets, spectrogram, standardise
+from hashing.features import FeatureConfig, spectrogram
 from hashing.models import Model, save_model
 from hashing.quantization import fit_pq
+from hashing.snippets import snippets, standardise
 from hashing.synthesis import render_track
 from hashing.training.export import append_linear, encoder_graph, ensemble_graph
 

@@ -22,11 +22,12 @@ from hashing.audio import decode
 from hashing.conditions import Surroundings
 from hashing.encoders import Hasher
 from hashing.errors import AudioError, HashbeamError, ModelError
-from hashing.features import FeatureConfig, standardise
+from hashing.features import FeatureConfig
 from hashing.fronts import Answer
 from hashing.learned import LearnedQuantizer
 from hashing.models import Model, load_model, save_model
 from hashing.quantization import CENTROIDS
+from hashing.snippets import standardise
 from hashing.training import calibration, corpus
 from hashing.training.embeddings import clean_embeddings, paired_embeddings
 from hashing.training.export import append_linear

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hashing.features import standardise
+from hashing.snippets import standardise
 from hashing.training.pool import SnippetPool
 
 # Draws of each excerpt for the covariances: enough for the within-excerpt one to have full rank.

@@ -20,8 +20,9 @@ import tqdm
 
 from hashing.conditions import Surroundings
 from hashing.errors import HashbeamError, ModelError
-from hashing.features import FeatureConfig, snippets, spectrogram
+from hashing.features import FeatureConfig, spectrogram
 from hashing.fronts import Answer
+from hashing.snippets import snippets
 from hashing.training.augment import degrade
 from hashing.training.corpus import Corpus
 from hashing.training.pool import LEAD_SECONDS

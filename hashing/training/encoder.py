@@ -27,8 +27,9 @@ import numpy.typing as npt
 import torch
 
 from hashing.errors import HashbeamError
-from hashing.features import FeatureConfig, standardise
+from hashing.features import FeatureConfig
 from hashing.models import Model, save_model
+from hashing.snippets import standardise
 from hashing.training.checkpoints import write_checkpoint
 from hashing.training.export import append_linear, encoder_graph
 from hashing.training.learned import learned_arrays

@@ -33,8 +33,9 @@ import torch
 
 from hashing import forgiving
 from hashing.errors import ModelError
-from hashing.features import FeatureConfig, standardise
+from hashing.features import FeatureConfig
 from hashing.models import Model, save_model
+from hashing.snippets import standardise
 from hashing.training import targets
 from hashing.training.checkpoints import write_checkpoint
 from hashing.training.discriminant import fit_discriminant

@@ -8,7 +8,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from hashing.features import FeatureConfig, fill_edges, standardise
+from hashing.features import FeatureConfig
+from hashing.snippets import fill_edges, standardise
 from hashing.training.pool import SnippetPool
 
 Floats = npt.NDArray[np.float32]
@@ -82,7 +83,7 @@ class Pairs:
         """`n` clean snippets and the same moments degraded, standardised, [n, bands, frames].
 
         Queries first learn to be found half an index hop off, then to be told apart at their place,
-        also where up to half a hop at an edge is missing (`hashing.features.query_snippets`).
+        also where up to half a hop at an edge is missing (`hashing.snippets.query_snippets`).
         """
         pool, shift = self.pool, self.pool.config.snippet_hop // 2
         tiles, versions = pool.spectra.shape[:2]

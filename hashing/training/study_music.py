@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hashing.errors import HashbeamError
-from hashing.features import FeatureConfig, snippets, spectrogram, standardise
+from hashing.features import FeatureConfig, spectrogram
+from hashing.snippets import snippets, standardise
 from hashing.training.corpus import Corpus
 from hashing.training.pool import QUIET_DB
 

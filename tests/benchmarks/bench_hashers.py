@@ -241,7 +241,7 @@ def flows(folder: str, bench: Bench) -> Iterator[Buckets]:
 def minhash(bench: Bench, queries: Any, seed: int) -> Iterator[tuple[System, Any]]:
     """Min-Hash over wavelets of the spectrogram, which is no hash of embeddings."""
     hasher = MinHash.draw(bench.features, seed)
-    from hashing.features import standardise
+    from hashing.snippets import standardise
 
     codes = np.concatenate(
         [hasher.encode(hasher.responses(standardise(cut, bench.features))) for cut in bench.cuts()]

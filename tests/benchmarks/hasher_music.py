@@ -17,7 +17,8 @@ from goal_conditions import CONDITIONS
 
 from hashing.conditions import Condition, Surroundings
 from hashing.encoders import Hasher
-from hashing.features import snippets, spectrogram
+from hashing.features import spectrogram
+from hashing.snippets import snippets
 from hashing.training import corpus
 from hashing.training.embeddings import dense_embeddings
 from hashing.training.recipe import noise_files, surroundings

@@ -15,17 +15,11 @@ from hashing.conditions import add_noise, coloured_noise
 from hashing.confidence import Confidence
 from hashing.encoders import Hasher
 from hashing.errors import AudioError, ModelError
-from hashing.features import (
-    LONG_QUERY_S,
-    FeatureConfig,
-    query_snippets,
-    snippets,
-    spectrogram,
-    standardise,
-)
+from hashing.features import FeatureConfig, spectrogram
 from hashing.models import list_models, load_model, save_model
 from hashing.quantizers import SignQuantizer
 from hashing.ranking import compare_bytes
+from hashing.snippets import LONG_QUERY_S, query_snippets, snippets, standardise
 from hashing.synthesis import render_track
 from hashing.training.export import ensemble_graph
 from hashing.training.networks import NETWORKS_PER_CHUNK, Ensemble

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from hashing.encoders import Hasher
 from hashing.errors import ModelError
-from hashing.features import BALUJA_COVELL, FeatureConfig, standardise
+from hashing.features import BALUJA_COVELL, FeatureConfig
 from hashing.minhash import MinHash, haar_matrix
 from hashing.models import save_model
 from hashing.quantizers import open_quantizer
+from hashing.snippets import standardise
 
 FEATURES = FeatureConfig()
 SMALL = FeatureConfig(n_bands=4, snippet_frames=6)

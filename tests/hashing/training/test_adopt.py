@@ -14,8 +14,8 @@ from tiny_catalog import RATE
 
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError, ModelError
-from hashing.features import standardise
 from hashing.models import Model, load_model
+from hashing.snippets import standardise
 from hashing.synthesis import render_track
 from hashing.training import adopt as adoption_module
 from hashing.training import corpus

@@ -6,8 +6,9 @@ from training_fixture import FEATURES, RATE, corpus_of, music
 
 from hashing.conditions import Surroundings
 from hashing.errors import HashbeamError, ModelError
-from hashing.features import snippets, spectrogram
+from hashing.features import spectrogram
 from hashing.fronts import Answer
+from hashing.snippets import snippets
 from hashing.training import embeddings
 from hashing.training.embeddings import clean_embeddings, dense_embeddings, paired_embeddings
 

@@ -21,9 +21,9 @@ from training_fixture import (
 
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError
-from hashing.features import standardise
 from hashing.learned import LearnedQuantizer
 from hashing.memory_index import memory_searcher
+from hashing.snippets import standardise
 from hashing.synthesis import render_track
 from hashing.training import encoder
 from hashing.training import pairs as pairs_module

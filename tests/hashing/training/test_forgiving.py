@@ -11,10 +11,10 @@ from training_fixture import FEATURES, RATE, Log, small_pool
 from hashing import codes
 from hashing.encoders import Hasher
 from hashing.errors import ModelError
-from hashing.features import standardise
 from hashing.forgiving import group_bits
 from hashing.models import Model
 from hashing.quantizers import SignQuantizer
+from hashing.snippets import standardise
 from hashing.synthesis import render_track
 from hashing.training import forgiving
 from hashing.training.forgiving import (

@@ -8,7 +8,8 @@ from training_fixture import FEATURES, RATE, corpus_of, music, small_pool
 
 from hashing import conditions
 from hashing.conditions import Surroundings
-from hashing.features import spectrogram, standardise
+from hashing.features import spectrogram
+from hashing.snippets import standardise
 from hashing.synthesis import render_track
 from hashing.training import augment
 from hashing.training.augment import degrade
