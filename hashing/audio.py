@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import math
 import os
 import stat
@@ -24,11 +23,6 @@ from hashing.errors import AudioError
 # MQ, and 0.98 at QQ, which aliases. At MQ (16 bits) 0.05 % of the bits of codes differ from HQ, and
 # 0.03 % of those of HQ from VHQ: what HQ costs buys nothing.
 QUALITY = "MQ"
-
-# From so many times the wanted rate on, neighbouring samples are averaged before the resampler,
-# which then takes 0.6 of the time. At 44.1 kHz for 8 kHz what is kept loses 0.4 dB at most, and
-# what folds onto it comes from above 18 kHz, where music has little, and loses 11 dB at least.
-AVERAGED_FROM = 5
 
 # A track that lost more than this is not the recording that the catalogue names; below, silence
 # stands where the damage is, and the snippets around it still vote.
@@ -128,7 +122,7 @@ def _opened(path: str, name: str) -> Iterator[tuple[int, int]]:
 def _native_blocks(
     fd: int, container: str, name: str, tally: readers.Tally, start_s: float, sample_rate: int
 ) -> Iterator[np.ndarray]:
-    """Yield mono blocks at the file's rate; what libsndfile does not bring, FFmpeg must try."""
+    """Yield mono blocks as `readers` has them; what libsndfile does not bring, FFmpeg must try."""
     if container in _SOUNDFILE:
         seek_s = max(0.0, start_s - WARM_UP_S) if container in _SEEKABLE else 0.0
         yield from readers.soundfile_blocks(fd, name, tally, seek_s, sample_rate)
@@ -137,7 +131,7 @@ def _native_blocks(
         allowed = MAX_LOST_SHARE * tally.seconds + SLACK_S if container == "mp3" else 0.0
         if tally.samples and not tally.errors and missing <= allowed:
             return
-    yield from readers.av_blocks(fd, name, tally, known=bool(container))
+    yield from readers.av_blocks(fd, name, tally, sample_rate, known=bool(container))
 
 
 def _resampled(
@@ -146,18 +140,13 @@ def _resampled(
     """Resample blocks to `sample_rate` and drop the first `skip` samples; yields own memory."""
     import soxr
 
-    first = next(blocks, None)
-    if first is None:
-        return
-    rate = tally.sample_rate
-    skip -= tally.start * sample_rate // rate
-    blocks = itertools.chain([first], blocks)
-    if averaged(rate, sample_rate):
-        blocks, rate = _averages(blocks), rate // 2
-    stream = None
-    if rate != sample_rate:
-        stream = soxr.ResampleStream(rate, sample_rate, 1, quality=QUALITY)
+    stream, rate = None, 0
     for block in blocks:
+        if not rate:
+            rate = tally.sample_rate // tally.averaged
+            skip -= tally.start * sample_rate // tally.sample_rate
+            if rate != sample_rate:
+                stream = soxr.ResampleStream(rate, sample_rate, 1, quality=QUALITY)
         out = block.copy() if stream is None else stream.resample_chunk(block)
         dropped = min(skip, len(out))
         skip -= dropped
@@ -165,30 +154,6 @@ def _resampled(
             yield out[dropped:]
     if stream is not None:
         yield stream.resample_chunk(np.zeros(0, np.float32), last=True)[skip:]
-
-
-def averaged(rate: int, sample_rate: int) -> bool:
-    """Whether neighbouring samples at `rate` Hz are averaged on the way to `sample_rate`.
-
-    >>> averaged(44_100, 8000), averaged(22_050, 8000)
-    (True, False)
-    """
-    return rate >= AVERAGED_FROM * sample_rate and rate % 2 == 0
-
-
-def _averages(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Means of samples 0 and 1, 2 and 3, and so on; a last one without a neighbour stays."""
-    odd = np.empty(0, np.float32)
-    for block in blocks:
-        if odd.size:
-            block = np.concatenate((odd, block))
-        even = len(block) // 2 * 2
-        odd = block[even:].copy()
-        out = block[:even:2] + block[1:even:2]
-        out *= np.float32(0.5)
-        yield out
-    if odd.size:
-        yield odd
 
 
 def _check_length(name: str, tally: readers.Tally, end_s: float, max_seconds: float) -> None:

@@ -24,9 +24,9 @@ from hashing.errors import AudioError
 ADDRESS_SPACE_BYTES = 4 << 30
 # Blocks are joined up to this size: 4 s at 8 kHz, so that the pipe costs nothing beside decoding.
 FRAME_BYTES = 1 << 17
-# Blocks that are hashed here wait for half a minute of others: decoder and Fourier transform push
+# Blocks that are hashed here wait for a minute of others: decoder and Fourier transform push
 # each other out of the caches, and in turns of one block take 6 % longer than in turns of this.
-HASHED_BYTES = 1 << 20
+HASHED_BYTES = 1 << 21
 IDLE_POLL_S = 5.0  # an idle child looks so often whether its parent lives
 ALARM_MARGIN_S = 5.0  # the parent's own time limit comes first
 SIGN_OF_LIFE_S = 0.5  # while a track is hashed, the parent hears so often that work goes on

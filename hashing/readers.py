@@ -7,6 +7,7 @@ decoder, and it cannot be an address.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import os
 from collections.abc import Iterator
@@ -40,6 +41,12 @@ _DEMUXERS = (
 _STATED_DURATION = {"mov", "matroska", "asf", "avi", "flac", "wav", "aiff", "caf", "ape", "wv"}
 
 
+# From so many times the wanted rate on, neighbouring samples are averaged while channels are: the
+# resampler then takes 0.6 of the time. At 44.1 kHz for 8 kHz what is kept loses 0.4 dB at most, and
+# what folds onto it comes from above 18 kHz, where music has little, and loses 11 dB at least.
+AVERAGED_FROM = 5
+
+
 @dataclasses.dataclass
 class Tally:
     """What came of a file: samples at its own rate, and what is known to be missing."""
@@ -47,9 +54,16 @@ class Tally:
     samples: int = 0  # where the reader stands
     start: int = 0  # where a seek let it begin
     sample_rate: int = 0
+    averaged: int = 1  # neighbouring samples, 1 or 2, that each sample of a block is the mean of
     lost_s: float = 0.0
     declared_s: float | None = None
     errors: int = 0
+
+    def open(self, sample_rate: int, wanted: int) -> None:
+        """Note the rate of a file, Hz, and whether samples are averaged on the way to `wanted`."""
+        self.sample_rate = sample_rate
+        even = sample_rate % 2 == 0
+        self.averaged = 2 if even and sample_rate >= AVERAGED_FROM * wanted else 1
 
     @property
     def seconds(self) -> float:
@@ -69,8 +83,9 @@ def soundfile_blocks(
 ) -> Iterator[np.ndarray]:
     """Yield mono blocks [n], each valid until the next, until the end or the first error.
 
-    `start_s` seeks (only for formats where that is exact) to the last sample before it that is
-    also one at `sample_rate`. A file that libsndfile refuses yields nothing.
+    Their rate is that of the file by ``tally.averaged``. `start_s` seeks (only for formats where
+    that is exact) to the last sample before it that is also one at `sample_rate`. A file that
+    libsndfile refuses yields nothing.
     """
     import soundfile
 
@@ -84,19 +99,28 @@ def soundfile_blocks(
         with Stream(fd, closefd=False) as file:
             rate, channels = file.samplerate, file.channels
             _check_format(name, rate, channels)
-            tally.sample_rate = rate
+            tally.open(rate, sample_rate)
             if start_s:
                 # An even one: neighbours that are averaged stay neighbours.
                 grid = math.lcm(rate // math.gcd(rate, sample_rate), 2)
                 tally.start = min(int(start_s * rate), file.frames) // grid * grid
                 tally.samples = tally.start
                 file.seek(tally.start)
-            buffer = np.empty((max(1, BLOCK_SAMPLES // channels), channels), np.float32)
-            mono = np.empty(len(buffer), np.float32)
+            frames = max(1, BLOCK_SAMPLES // channels // 2) * 2
+            buffer = np.empty((frames, channels), np.float32)
+            mono = np.empty(frames, np.float32)
             columns = [buffer[:, i] for i in range(channels)]
+            # Both means at once: a product with equal weights takes half the time of two sums.
+            neighbours = buffer.reshape(-1, 2 * channels)
+            weights = np.full(2 * channels, 1 / (2 * channels), np.float32)
             while samples := file.buffer_read_into(buffer, "float32"):
                 tally.samples += samples
-                yield _mix([column[:samples] for column in columns], mono[:samples])
+                if tally.averaged == 1:
+                    yield _mix([column[:samples] for column in columns], mono[:samples])
+                    continue
+                if samples % 2:  # at the end: a last sample without a neighbour
+                    buffer[samples] = buffer[samples - 1]
+                yield neighbours[: (samples + 1) // 2] @ weights
     except soundfile.SoundFileError:
         tally.errors += 1
 
@@ -113,8 +137,29 @@ def _mix(channels: list[np.ndarray], out: np.ndarray) -> np.ndarray:
     return out
 
 
-def av_blocks(fd: int, name: str, tally: Tally, known: bool) -> Iterator[np.ndarray]:
+def averages(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Means of samples 0 and 1, 2 and 3, and so on; a last one without a neighbour stays.
+
+    >>> [block.tolist() for block in averages(iter([np.arange(3.0), np.arange(3.0, 5.0)]))]
+    [[0.5], [2.5], [4.0]]
+    """
+    odd = np.empty(0, np.float32)
+    for block in blocks:
+        if odd.size:
+            block = np.concatenate((odd, block))
+        even = len(block) // 2 * 2
+        odd = block[even:].copy()
+        yield (block[:even:2] + block[1:even:2]) * np.float32(0.5)
+    if odd.size:
+        yield odd
+
+
+def av_blocks(
+    fd: int, name: str, tally: Tally, sample_rate: int, known: bool
+) -> Iterator[np.ndarray]:
     """Yield mono blocks [n] of the first audio stream, from the sample that `tally` stands at.
+
+    Their rate is that of the file by ``tally.averaged``.
 
     Packets that cannot be decoded, and holes in the time stamps, become silence and count as
     lost. `known` tells whether the container was recognised (for the error's kind).
@@ -141,12 +186,23 @@ def av_blocks(fd: int, name: str, tally: Tally, known: bool) -> Iterator[np.ndar
             raise AudioError("not-audio", f"{name} holds no audio stream")
         stream = container.streams.audio[0]
         skip = tally.samples
-        for block in stream_blocks(container, stream, name, tally):
-            if skip >= len(block):
-                skip -= len(block)
-                continue
-            yield block[skip:]
-            skip = 0
+        blocks = _after(stream_blocks(container, stream, name, tally), skip)
+        first = next(blocks, None)
+        if first is None:
+            return
+        tally.open(tally.sample_rate, sample_rate)
+        blocks = itertools.chain([first], blocks)
+        yield from blocks if tally.averaged == 1 else averages(blocks)
+
+
+def _after(blocks: Iterator[np.ndarray], skip: int) -> Iterator[np.ndarray]:
+    """Blocks without their first samples."""
+    for block in blocks:
+        if skip >= len(block):
+            skip -= len(block)
+            continue
+        yield block[skip:]
+        skip = 0
 
 
 def stream_blocks(container: Any, stream: Any, name: str, tally: Tally) -> Iterator[np.ndarray]:

@@ -16,8 +16,9 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hashing.audio import QUALITY, _averages, decode, decode_blocks, encode, recode
+from hashing.audio import QUALITY, decode, decode_blocks, encode, recode
 from hashing.errors import AudioError
+from hashing.readers import averages
 from hashing.synthesis import render_track
 
 CODECS = ("wav", "flac", "ogg", "mp3", "opus", "m4a")
@@ -132,7 +133,7 @@ class TestFormats:
     def test_blocks_of_odd_lengths_are_averaged_as_one(self) -> None:
         values = np.arange(11, dtype=np.float32)
         blocks = [values[:3], values[3:4], values[4:9], values[9:]]
-        found = np.concatenate(list(_averages(iter(blocks))))
+        found = np.concatenate(list(averages(iter(blocks))))
         assert found.tolist() == [0.5, 2.5, 4.5, 6.5, 8.5, 10.0]
 
     @pytest.mark.parametrize("codec", CODECS)
