@@ -142,6 +142,10 @@ class FlowQuantizer:
             np.put_along_axis(doubtful, order[:, self.max_doubtful :], False, axis=1)
         return np.concatenate((codes.pack(z > 0.0), codes.pack(doubtful)), axis=1)
 
+    def key_material(self, packed: Bytes) -> Bytes:
+        """See `hashing.quantizers.Quantizer`: the codes themselves."""
+        return packed
+
     def postings(self, packed: Bytes, table: int, key_bits: int) -> tuple[Ints, Keys]:
         """Rows [m] of codes, rising, and the keys [m] that they stand under.
 

@@ -43,7 +43,7 @@ class KeyHead:
       ModelError: arrays that do not fit one another, or are not finite.
 
     >>> head = KeyHead(np.eye(2), np.zeros(2), np.ones(2), np.array([[0, 1], [1, 0]]))
-    >>> head.keys(np.array([[0.5, -0.5]], np.float32), table=0, key_bits=2).tolist()
+    >>> head.keys(head.bits(np.array([[0.5, -0.5]], np.float32)), table=0, key_bits=2).tolist()
     [2]
     """
 
@@ -83,20 +83,20 @@ class KeyHead:
         found = (vectors @ self.weights - self.thresholds) / self.spreads
         return np.asarray(found, dtype=np.float32)
 
-    def keys(self, vectors: Floats, table: int, key_bits: int) -> Keys:
-        """Keys [n] of a table for decoded codes [n, d]."""
-        chosen = self.tables[table, :key_bits]
-        bits = vectors @ self.weights[:, chosen] > self.thresholds[chosen]
-        return np.asarray(codes.keys(codes.pack(bits), np.arange(key_bits)[None])[:, 0])
+    def bits(self, vectors: Floats) -> Bytes:
+        """Signs of all projections of decoded codes [n, d], packed, [n, ceil(bits / 8)]."""
+        return codes.pack(vectors @ self.weights > self.thresholds)
 
-    def keys_of_codes(
-        self, packed: Bytes, decode: Callable[[Bytes], Floats], table: int, key_bits: int
-    ) -> Keys:
-        """`keys` of codes [n, width], which are decoded some at a time."""
-        found = [np.empty(0, dtype=np.uint32)]
+    def bits_of_codes(self, packed: Bytes, decode: Callable[[Bytes], Floats]) -> Bytes:
+        """`bits` of codes [n, width], which are decoded some at a time."""
+        found = [self.bits(np.empty((0, self.dimensions), dtype=np.float32))]
         for first in range(0, len(packed), CHUNK_ROWS):
-            found.append(self.keys(decode(packed[first : first + CHUNK_ROWS]), table, key_bits))
+            found.append(self.bits(decode(packed[first : first + CHUNK_ROWS])))
         return np.concatenate(found)
+
+    def keys(self, bits: Bytes, table: int, key_bits: int) -> Keys:
+        """Keys [n] of a table, of packed bits."""
+        return codes.keys(bits, self.tables[table, :key_bits])
 
     def probe_keys(self, vectors: Floats, key_bits: int, probes: int) -> Keys:
         """Keys [n, probes, n_tables] to look vectors [n, d] up with, the likeliest first."""

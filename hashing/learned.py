@@ -35,7 +35,7 @@ class LearnedQuantizer:
     >>> head = KeyHead(np.eye(2), np.zeros(2), np.ones(2), np.array([[0, 1]]))
     >>> quantizer = LearnedQuantizer(books, head)
     >>> codes = quantizer.encode(np.array([[-0.5, 0.5]], np.float32))
-    >>> quantizer.postings(codes, table=0, key_bits=2)[1].tolist()
+    >>> quantizer.postings(quantizer.key_material(codes), table=0, key_bits=2)[1].tolist()
     [1]
     """
 
@@ -66,9 +66,13 @@ class LearnedQuantizer:
         """Rotated embeddings [n, m * width] as the codes have them."""
         return self.product.decode(codes)
 
-    def postings(self, codes: Bytes, table: int, key_bits: int) -> tuple[None, Keys]:
+    def key_material(self, codes: Bytes) -> Bytes:
+        """See `hashing.quantizers.Quantizer`: the head's bits of what codes stand for."""
+        return self.head.bits_of_codes(codes, self.decode)
+
+    def postings(self, material: Bytes, table: int, key_bits: int) -> tuple[None, Keys]:
         """See `hashing.quantizers.Quantizer`."""
-        return None, self.head.keys_of_codes(codes, self.decode, table, key_bits)
+        return None, self.head.keys(material, table, key_bits)
 
     def probe_keys(self, responses: Floats, key_bits: int, probes: int) -> Keys:
         """See `hashing.quantizers.Quantizer`."""

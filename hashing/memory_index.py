@@ -62,9 +62,10 @@ def memory_searcher(
     )
     codes = np.concatenate([track.codes for track in tracks])
     quantizer = hasher.quantizer
+    material = quantizer.key_material(codes)
     shards, postings = {}, 0
     for table in range(quantizer.n_tables):
-        rows, keys = quantizer.postings(codes, table, key_bits)
+        rows, keys = quantizer.postings(material, table, key_bits)
         gids = (numbers if rows is None else numbers[rows]).astype(np.uint64)
         packed = keys.astype(np.uint64) << np.uint64(32) | gids
         postings = max(postings, packed.size)

@@ -177,6 +177,10 @@ class MinHash:
             raise ValueError(f"responses must be [n, {self.code_bytes}], got {responses.shape}")
         return np.asarray(responses).astype(np.uint8)
 
+    def key_material(self, packed: Bytes) -> Bytes:
+        """See `hashing.quantizers.Quantizer`: the codes themselves."""
+        return packed
+
     def postings(self, packed: Bytes, table: int, key_bits: int) -> tuple[Ints, Keys]:
         """See `hashing.quantizers.Quantizer`."""
         return np.arange(len(packed)), codes.keys(packed, self._key_places[table, :key_bits])

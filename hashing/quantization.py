@@ -127,6 +127,10 @@ class ProductQuantizer:
         chosen = self.codebooks[np.arange(self.code_bytes), packed]
         return chosen.reshape(len(packed), self.code_bytes * self.codebooks.shape[2])
 
+    def key_material(self, packed: Bytes) -> Bytes:
+        """See `hashing.quantizers.Quantizer`: the codes themselves."""
+        return packed
+
     def postings(self, packed: Bytes, table: int, key_bits: int) -> tuple[Ints, Keys]:
         """See `hashing.quantizers.Quantizer`."""
         return np.arange(len(packed)), codes.keys(packed, self._positions[table, :key_bits])

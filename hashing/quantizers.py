@@ -43,8 +43,14 @@ class Quantizer(Protocol):
     def encode(self, responses: Floats) -> Bytes:
         """Codes [n, code_bytes] of responses [n, r]: what an index stores."""
 
-    def postings(self, codes: Bytes, table: int, key_bits: int) -> tuple[Ints | None, Keys]:
-        """Rows [m] of `codes`, rising, and the keys [m] under which they stand in a table.
+    def key_material(self, codes: Bytes) -> Bytes:
+        """What `postings` makes the keys of codes [n, code_bytes] of, a row for each.
+
+        Made once for all tables: of codes that must be decoded first, that is most of the work.
+        """
+
+    def postings(self, material: Bytes, table: int, key_bits: int) -> tuple[Ints | None, Keys]:
+        """Rows [m] of `material`, rising, and the keys [m] under which they stand in a table.
 
         None stands for every row once, in order.
         """
@@ -122,9 +128,13 @@ class SignQuantizer:
             raise ValueError(f"{responses.shape[1]} responses for {self.bits} bits")
         return codes.pack(responses > self.thresholds)
 
-    def postings(self, packed: Bytes, table: int, key_bits: int) -> tuple[None, Keys]:
+    def key_material(self, packed: Bytes) -> Bytes:
+        """See `Quantizer`: the codes themselves."""
+        return packed
+
+    def postings(self, material: Bytes, table: int, key_bits: int) -> tuple[None, Keys]:
         """See `Quantizer`."""
-        return None, codes.keys(packed, self.tables[table, :key_bits])
+        return None, codes.keys(material, self.tables[table, :key_bits])
 
     def probe_keys(self, responses: Floats, key_bits: int, probes: int) -> Keys:
         """See `Quantizer`."""

@@ -33,7 +33,7 @@ from pipelines.parts import part_name
 from pipelines.runs import Receipt, Run, new_attempt
 from pipelines.versions import FileEntry
 
-# Snippets of a segment whose codes a worker keeps in memory: 64 MB of codes of 64 bytes.
+# Snippets of a segment of which a worker keeps what keys are made of: 64 MB at 64 bytes each.
 KEPT_SNIPPETS = 1_000_000
 BUCKET_BITS = 2  # keys are so many bits shorter than one bucket for each posting would need
 
@@ -155,8 +155,8 @@ def build_table(run: Run, segment: SegmentCodes, task: ShardTask, quantizer: Qua
     started, cpu_s = time.time(), time.process_time()
     packed = pack_postings(
         (
-            (*quantizer.postings(codes, task.table, task.key_bits), gid)
-            for codes, gid in _kept_codes(segment)
+            (*quantizer.postings(material, task.table, task.key_bits), gid)
+            for material, gid in _kept_material(segment, quantizer)
         ),
         task.key_lo,
         task.key_hi,
@@ -187,13 +187,17 @@ def build_table(run: Run, segment: SegmentCodes, task: ShardTask, quantizer: Qua
     )
 
 
-def _kept_codes(segment: SegmentCodes) -> Iterable[tuple[NDArray[np.uint8], int]]:
-    """The codes of a segment; those of a small one are read once for all tables of a worker."""
+def _kept_material(
+    segment: SegmentCodes, quantizer: Quantizer
+) -> Iterable[tuple[NDArray[np.uint8], int]]:
+    """What keys are made of; that of a small segment is made once for all tables of a worker."""
+    made = ((quantizer.key_material(codes), gid) for codes, gid in _codes(segment))
     if segment.total > KEPT_SNIPPETS:
-        return _codes(segment)
+        return made
+    # A worker builds the tables of one model.
     if segment.digest not in _kept:
         _kept.clear()
-        _kept[segment.digest] = list(_codes(segment))
+        _kept[segment.digest] = list(made)
     return _kept[segment.digest]
 
 

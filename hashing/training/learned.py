@@ -113,11 +113,12 @@ def learned_figures(
     n = len(clean)
     own = np.arange(n)
     codes = quantizer.encode(clean)
+    material = quantizer.key_material(codes)
     key_bits = min(FIGURE_KEY_BITS, quantizer.key_bits_max)
     probes = quantizer.probe_keys(heard, key_bits, PROBES)
     met = np.zeros((n, n), dtype=bool)
     for table in range(quantizer.n_tables):
-        _, keys = quantizer.postings(codes, table, key_bits)
+        _, keys = quantizer.postings(material, table, key_bits)
         for probe in range(probes.shape[1]):
             met |= probes[:, probe, table, None] == keys[None]
     right = int(met[own, own].sum())

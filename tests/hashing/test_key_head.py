@@ -45,9 +45,11 @@ def test_keys_by_hand() -> None:
         head.margins(vectors), [[0.5, 0.5, 0.875], [-1.0, -0.5, 0.0], [-2.0, 0.25, 0.125]]
     )
     # The first bit of a key is the most significant; a projection at its threshold is a zero.
-    assert head.keys(vectors, table=0, key_bits=3).tolist() == [0b111, 0b000, 0b011]
-    assert head.keys(vectors, table=1, key_bits=3).tolist() == [0b111, 0b000, 0b101]
-    assert head.keys(vectors, table=1, key_bits=2).tolist() == [0b11, 0b00, 0b10]
+    bits = head.bits(vectors)
+    assert bits.tolist() == [[0b111], [0b000], [0b110]]
+    assert head.keys(bits, table=0, key_bits=3).tolist() == [0b111, 0b000, 0b011]
+    assert head.keys(bits, table=1, key_bits=3).tolist() == [0b111, 0b000, 0b101]
+    assert head.keys(bits, table=1, key_bits=2).tolist() == [0b11, 0b00, 0b10]
     assert (head.dimensions, head.n_tables, head.key_bits_max) == (2, 2, 3)
 
 
@@ -59,7 +61,7 @@ def test_keys_are_signs_of_projections(seed: int, n: int, key_bits: int) -> None
         chosen = made["tables"][table, :key_bits]
         projected = vectors.astype(np.float64) @ made["weights"][:, chosen]
         above = projected - made["thresholds"][chosen]
-        keys = head.keys(vectors, table, key_bits)
+        keys = head.keys(head.bits(vectors), table, key_bits)
         assert (keys.dtype, keys.shape) == (np.uint32, (n,))
         expected = (above > 0) @ (1 << np.arange(key_bits)[::-1])
         clear = (np.abs(above) > 1e-5).all(axis=1)
@@ -68,11 +70,12 @@ def test_keys_are_signs_of_projections(seed: int, n: int, key_bits: int) -> None
 
 @given(seed=seeds, key_bits=st.integers(1, 5))
 def test_a_shorter_key_is_the_beginning_of_a_longer_one(seed: int, key_bits: int) -> None:
-    head, vectors = KeyHead(**arrays(seed)), vectors_of(seed + 1, 20)
+    head = KeyHead(**arrays(seed))
+    bits = head.bits(vectors_of(seed + 1, 20))
     for table in range(3):
-        longest = head.keys(vectors, table, 6)
+        longest = head.keys(bits, table, 6)
         np.testing.assert_array_equal(
-            head.keys(vectors, table, key_bits), longest >> np.uint32(6 - key_bits)
+            head.keys(bits, table, key_bits), longest >> np.uint32(6 - key_bits)
         )
 
 
@@ -85,14 +88,15 @@ def test_codes_are_decoded_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> N
         sizes.append(len(codes))
         return vectors[codes[:, 0]]
 
-    whole = head.keys(vectors, 1, 6)
-    assert head.keys_of_codes(packed[:0], decode, 1, 6).shape == (0,)
-    assert head.keys_of_codes(packed[:0], decode, 1, 6).dtype == np.uint32
+    whole = head.bits(vectors)
+    assert head.bits_of_codes(packed[:0], decode).shape == (0, 2)
+    assert head.bits_of_codes(packed[:0], decode).dtype == np.uint8
+    assert head.keys(whole[:0], 1, 6).dtype == np.uint32
     assert sizes == []
     for rows, expected in ((7, [7] * 7 + [1]), (49, [49, 1]), (50, [50]), (51, [50])):
         sizes.clear()
         monkeypatch.setattr(key_head, "CHUNK_ROWS", rows)
-        np.testing.assert_array_equal(head.keys_of_codes(packed, decode, 1, 6), whole)
+        np.testing.assert_array_equal(head.bits_of_codes(packed, decode), whole)
         assert sizes == expected
 
 
@@ -109,7 +113,7 @@ def test_the_first_probe_is_the_own_key(seed: int) -> None:
         np.testing.assert_array_equal(found, expected)
         clear = (np.abs(margins) > 1e-5).all(axis=1)
         for table in range(3):
-            own = head.keys(vectors, table, key_bits)
+            own = head.keys(head.bits(vectors), table, key_bits)
             np.testing.assert_array_equal(found[clear, 0, table], own[clear])
 
 

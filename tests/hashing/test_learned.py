@@ -46,10 +46,11 @@ def test_codes_keys_and_scores_by_hand() -> None:
     assert packed.tolist() == [[103, 99], [110, 107], [111, 0]]
     assert quantizer.decode(packed).tolist() == [[3, -1], [10, 7], [11, -100]]
     # The second code is not above 10, though what it was made of is: postings are those of codes.
-    assert quantizer.postings(packed, 0, 2)[1].tolist() == [0b00, 0b01, 0b10]
-    assert quantizer.postings(packed, 1, 2)[1].tolist() == [0b00, 0b10, 0b01]
-    assert quantizer.postings(packed, 1, 1)[1].tolist() == [0, 1, 0]
-    assert quantizer.postings(packed, 0, 2)[0] is None
+    material = quantizer.key_material(packed)
+    assert quantizer.postings(material, 0, 2)[1].tolist() == [0b00, 0b01, 0b10]
+    assert quantizer.postings(material, 1, 2)[1].tolist() == [0b00, 0b10, 0b01]
+    assert quantizer.postings(material, 1, 1)[1].tolist() == [0, 1, 0]
+    assert quantizer.postings(material, 0, 2)[0] is None
     # A query is not rounded, so that the second one looks under its own key first.
     assert quantizer.probe_keys(responses, 2, 1)[:, 0, 0].tolist() == [0b00, 0b11, 0b10]
     scores = quantizer.byte_scores(np.array([[2.0, -1.0]], np.float32))
@@ -98,13 +99,13 @@ def test_similarity_is_the_inner_product_with_what_a_code_stands_for(
 def test_postings_are_keys_of_decoded_codes(seed: int, key_bits: int) -> None:
     quantizer = made(seed)
     packed = quantizer.encode(vectors_of(seed + 1, 10))
-    decoded = quantizer.decode(packed)
+    bits, material = quantizer.head.bits(quantizer.decode(packed)), quantizer.key_material(packed)
     for table in range(quantizer.n_tables):
-        rows, keys = quantizer.postings(packed, table, key_bits)
+        rows, keys = quantizer.postings(material, table, key_bits)
         assert rows is None
         assert keys.dtype == np.uint32
-        np.testing.assert_array_equal(keys, quantizer.head.keys(decoded, table, key_bits))
-        longest = quantizer.postings(packed, table, quantizer.key_bits_max)[1]
+        np.testing.assert_array_equal(keys, quantizer.head.keys(bits, table, key_bits))
+        longest = quantizer.postings(material, table, quantizer.key_bits_max)[1]
         np.testing.assert_array_equal(keys, longest >> np.uint32(6 - key_bits))
 
 
@@ -116,8 +117,9 @@ def test_a_query_that_is_a_code_looks_under_its_key_first(seed: int) -> None:
     clear = (np.abs(quantizer.head.margins(decoded)) > 1e-5).all(axis=1)
     found = quantizer.probe_keys(decoded, 6, 3)
     assert found.shape == (8, 3, 3)
+    material = quantizer.key_material(packed)
     for table in range(3):
-        keys = quantizer.postings(packed, table, 6)[1]
+        keys = quantizer.postings(material, table, 6)[1]
         np.testing.assert_array_equal(found[clear, 0, table], keys[clear])
 
 

@@ -94,8 +94,9 @@ def test_postings_are_those_of_the_quantizer(index: tuple[Path, str]) -> None:
     numbers = numbers_of(ids, snippet)
     assert manifest.replication == quantizer.replication
     assert manifest.n_tables == quantizer.n_tables
+    material = quantizer.key_material(codes)
     for entry in manifest.files.select(kind="tables"):
-        rows, keys = quantizer.postings(codes, entry.table, manifest.key_bits)
+        rows, keys = quantizer.postings(material, entry.table, manifest.key_bits)
         gids = numbers if rows is None else numbers[rows]
         shard = Shard.open(str(folder / entry.path))
         for key in np.unique(keys):
