@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,13 @@ import numpy.typing as npt
 
 from hashing.errors import AudioError, ModelError
 from hashing.features import FeatureConfig, spectrogram
-from hashing.fronts import Answer, Front, open_fronts
+from hashing.fronts import Answer
 from hashing.models import DEFAULT_MODEL, Model, load_model
 from hashing.quantizers import open_quantizer
-from hashing.snippets import query_snippets, snippets, standardise
+from hashing.snippets import audible, query_snippets
+from hashing.track_fronts import answers, open_fronts
 
 Floats = npt.NDArray[np.float32]
-
-# Snippets hashed at once. From 64 on the matrix products are as fast as they get; 512 snippets of
-# 1,792 inputs and 1,914 hidden units are 8 MB, which bounds memory for a track of any length.
-BATCH = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +79,7 @@ class Hasher:
         self.quantizer = open_quantizer(model)
         self.model = model
         self.digest = model.digest
-        self.front, self.query_front = open_fronts(model, self.features, self.quantizer)
+        self.track_front, self.query_front = open_fronts(model, self.features, self.quantizer)
 
     @classmethod
     def load(cls, name_or_folder: str = DEFAULT_MODEL) -> Hasher:
@@ -109,22 +106,18 @@ class Hasher:
             )
         return key_bits
 
-    def respond(self, cut: Floats, front: Front | None = None) -> Answer:
-        """What the model says about snippets [n, n_bands, snippet_frames] in dB.
+    def respond(self, cut: Floats) -> Answer:
+        """What the model says about snippets [n, n_bands, snippet_frames] in dB of queries."""
+        rows = np.arange(len(cut))
+        return Answer.join(list(answers(self.query_front, cut, rows, self.features)))
 
-        Those of a track, unless `front` is `query_front`.
+    def respond_in_track(self, spec: Floats, starts: npt.NDArray[np.integer]) -> Answer:
+        """What it says about the snippets of a track that begin at the frames `starts`, rising.
+
+        Args:
+          spec: [frames, n_bands] in dB, of the whole track or of enough around the snippets.
         """
-        return Answer.join(list(self._batches(cut, front or self.front)))
-
-    def encode(self, cut: Floats) -> npt.NDArray[np.uint8]:
-        """Codes [n, code_bytes] of snippets [n, n_bands, snippet_frames] in dB."""
-        return np.concatenate(
-            [self.quantizer.encode(answer.responses) for answer in self._batches(cut, self.front)]
-        )
-
-    def _batches(self, cut: Floats, front: Front) -> Iterator[Answer]:
-        for first in range(0, max(1, cut.shape[0]), BATCH):
-            yield front(standardise(cut[first : first + BATCH], self.features))
+        return Answer.join(list(self.track_front(spec, starts)))
 
     def hash_track(self, blocks: Iterable[Floats], embeddings: bool = False) -> TrackCodes:
         """Codes of a whole track.
@@ -136,23 +129,35 @@ class Hasher:
         Raises:
           AudioError: ``too-short`` for less than one snippet, ``silent`` where no snippet is heard.
         """
-        spec = spectrogram(blocks, self.features)
-        cut, starts = self._cut(spec, self.features.snippet_hop, "track")
-        snippet = starts // np.int32(self.features.snippet_hop)
-        if not embeddings:
-            return TrackCodes(self.encode(cut), snippet, self._duration_s(spec))
-        answer = self.respond(cut)
-        if answer.embeddings is None:
-            raise ModelError(f"model {self.model.name} has no embeddings: name one that has")
-        codes = self.quantizer.encode(answer.responses)
-        kept = answer.embeddings.astype(np.float16)
-        return TrackCodes(codes, snippet, self._duration_s(spec), kept)
+        config = self.features
+        spec = spectrogram(blocks, config)
+        self._check_length(spec, "track")
+        starts = audible(spec, config)
+        self._check_heard(starts, "track")
+        snippet = starts // np.int32(config.snippet_hop)
+        codes, kept = list[npt.NDArray[np.uint8]](), list[npt.NDArray[np.float16]]()
+        for answer in self.track_front(spec, starts):
+            codes.append(self.quantizer.encode(answer.responses))
+            if embeddings:
+                if answer.embeddings is None:
+                    raise ModelError(
+                        f"model {self.model.name} has no embeddings: name one that has"
+                    )
+                kept.append(answer.embeddings.astype(np.float16))
+        return TrackCodes(
+            np.concatenate(codes),
+            snippet,
+            self._duration_s(spec),
+            np.concatenate(kept) if embeddings else None,
+        )
 
     def hash_query(self, blocks: Iterable[Floats]) -> QueryCodes:
         """A query's snippets, `features.query_hop` apart; errors as in `hash_track`."""
         spec = spectrogram(blocks, self.features)
-        cut, starts = self._cut(spec, None, "query")
-        answer = self.respond(cut, self.query_front)
+        self._check_length(spec, "query")
+        cut, starts = query_snippets(spec, self.features)
+        self._check_heard(starts, "query")
+        answer = self.respond(cut)
         return QueryCodes(
             answer.responses,
             starts,
@@ -162,24 +167,20 @@ class Hasher:
             cut.reshape(len(cut), -1).std(axis=1),
         )
 
-    def _cut(
-        self, spec: Floats, hop: int | None, what: str
-    ) -> tuple[Floats, npt.NDArray[np.int32]]:
-        """Snippets of a track, `hop` frames apart, or those of a query."""
+    def _check_length(self, spec: Floats, what: str) -> None:
         config = self.features
-        needed_s = config.snippet_samples / config.sample_rate
         if spec.shape[0] < config.snippet_frames:
+            needed_s = config.snippet_samples / config.sample_rate
             held_s = self._duration_s(spec)
             raise AudioError(
                 "too-short",
                 f"{what} of {held_s:.2f} s is shorter than a snippet ({needed_s:.2f} s)",
             )
-        cut, starts = snippets(spec, config, hop) if hop else query_snippets(spec, config)
+
+    def _check_heard(self, starts: npt.NDArray[np.int32], what: str) -> None:
         if not starts.size:
-            raise AudioError(
-                "silent", f"{what} is silent: nothing above {config.silence_db:.0f} dB"
-            )
-        return cut, starts
+            level = f"{self.features.silence_db:.0f} dB"
+            raise AudioError("silent", f"{what} is silent: nothing above {level}")
 
     def _duration_s(self, spec: Floats) -> float:
         config = self.features

@@ -1,6 +1,7 @@
 """The front of a hasher: standardised snippets → responses, and embeddings where there are some.
 
-Mostly an ONNX graph; a hasher that learns nothing (Min-Hash) brings a function of its own.
+Mostly an ONNX graph; a hasher that learns nothing (Min-Hash) brings a function of its own. The
+snippets of a track may come to it otherwise (`hashing.track_fronts`).
 """
 
 from __future__ import annotations
@@ -45,6 +46,14 @@ class Answer:
 
         return cls(*(joined(field.name) for field in dataclasses.fields(cls)))
 
+    def take(self, rows: npt.NDArray[np.integer]) -> Answer:
+        """The answers to some of the snippets."""
+        return Answer(
+            self.responses[rows],
+            None if self.embeddings is None else self.embeddings[rows],
+            None if self.norms is None else self.norms[rows],
+        )
+
 
 Front = Callable[[Floats], Answer]
 
@@ -55,24 +64,6 @@ OUTPUTS = ("responses", "embedding", "norm")
 NOWHERE = "/dev/null"
 
 
-def open_fronts(model: Model, features: FeatureConfig, quantizer: Quantizer) -> tuple[Front, Front]:
-    """The fronts of a model for the snippets of tracks and of queries, mostly the same one.
-
-    A model with a graph ``query`` beside ``model`` listens to queries with more effort.
-
-    Raises `ModelError` where a graph cannot be run or has other ends.
-    """
-    own: Callable[[Floats], Floats] | None = getattr(quantizer, "responses", None)
-    if own is not None:
-        respond = own
-        front: Front = lambda inputs: Answer(respond(inputs))  # noqa: E731
-        return front, front
-    track = open_front(model, features, quantizer)
-    if "query" not in model.graphs:
-        return track, track
-    return track, open_front(model, features, quantizer, "query")
-
-
 def open_front(
     model: Model, features: FeatureConfig, quantizer: Quantizer, graph: str = "model"
 ) -> Front:
@@ -80,25 +71,37 @@ def open_front(
 
     Raises `ModelError` where its graph cannot be run or has other ends.
     """
-    session = open_session(model, graph)
-    inputs = {end.name: (end.type, end.shape[1:]) for end in session.get_inputs()}
-    outputs = {end.name: (end.type, end.shape[1:]) for end in session.get_outputs()}
+    return front_of(open_session(model, graph), model, features, quantizer, graph)
+
+
+def front_of(
+    session: Any, model: Model, features: FeatureConfig, quantizer: Quantizer, graph: str
+) -> Front:
+    """`open_front` of a graph that is open."""
     width = features.n_bands * features.snippet_frames
-    float_outputs = all(kind == "tensor(float)" and len(s) == 1 for kind, s in outputs.values())
-    if (
-        inputs != {"snippets": ("tensor(float)", [width])}
-        or not float_outputs
-        or not {"responses", "embedding"} & set(outputs)
-        or not set(outputs) <= set(OUTPUTS)
-    ):
+    run = runner(session, "snippets", (width,))
+    if run is None:
         raise ModelError(
             f"model {model.path}: {graph}.onnx does not turn snippets of {width} values into "
             "responses: copy the model anew"
         )
-    names = [name for name in OUTPUTS if name in outputs]
+    # Whatever does not fit shows on the first snippet, before a catalogue is decoded.
+    check_first(run, np.zeros((1, width), dtype=np.float32), model, graph, quantizer)
+    return run
+
+
+def runner(session: Any, name: str, shape: tuple[int, ...]) -> Front | None:
+    """What runs a graph of one input [n, *shape]; None where it has other ends."""
+    inputs = {end.name: (end.type, tuple(end.shape[1:])) for end in session.get_inputs()}
+    outputs = {end.name: (end.type, end.shape[1:]) for end in session.get_outputs()}
+    floats = all(kind == "tensor(float)" and len(s) == 1 for kind, s in outputs.values())
+    known = {"responses", "embedding"} & set(outputs) and set(outputs) <= set(OUTPUTS)
+    if inputs != {name: ("tensor(float)", shape)} or not floats or not known:
+        return None
+    names = [output for output in OUTPUTS if output in outputs]
 
     def run(values: Floats) -> Answer:
-        found = dict(zip(names, session.run(names, {"snippets": values}), strict=True))
+        found = dict(zip(names, session.run(names, {name: values}), strict=True))
         embeddings, norms = found.get("embedding"), found.get("norm")
         return Answer(
             found["responses"] if "responses" in found else found["embedding"],
@@ -106,9 +109,15 @@ def open_front(
             None if norms is None else norms[:, 0],
         )
 
-    # Whatever does not fit shows on the first snippet, before a catalogue is decoded.
+    return run
+
+
+def check_first(
+    run: Front, values: Floats, model: Model, graph: str, quantizer: Quantizer
+) -> Answer:
+    """The answer of a graph to `values`; raises `ModelError` where it or its codes cannot be."""
     try:
-        first = run(np.zeros((1, width), dtype=np.float32))
+        first = run(values)
     except Exception as error:  # onnxruntime raises classes of its own that it does not export
         raise _cannot_run(model, graph, error) from None
     try:
@@ -118,7 +127,7 @@ def open_front(
             f"model {model.path}: {graph}.onnx gives responses that its arrays do not fit "
             f"({error}): copy the model anew"
         ) from None
-    return run
+    return first
 
 
 def open_session(model: Model, graph: str = "model") -> Any:

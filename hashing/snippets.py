@@ -18,6 +18,35 @@ Floats = npt.NDArray[np.float32]
 LONG_QUERY_S = 4.0
 
 
+def audible(spec: Floats, config: FeatureConfig, hop: int | None = None) -> npt.NDArray[np.int32]:
+    """First frames [n] of the snippets of a spectrogram [frames, n_bands] that are not silent.
+
+    The level of a snippet is the loudest cell that it holds. `hop` as in `snippets`.
+
+    >>> audible(np.zeros((60, 64), np.float32), FeatureConfig()).tolist()
+    [0, 16, 32]
+    """
+    hop = hop or config.snippet_hop
+    if spec.shape[0] < config.snippet_frames:
+        return np.empty(0, dtype=np.int32)
+    # A running maximum over frames.
+    loudest = spec.max(axis=1)
+    levels = np.lib.stride_tricks.sliding_window_view(loudest, config.snippet_frames)[::hop]
+    heard = np.flatnonzero(levels.max(axis=1) > config.silence_db)
+    return (heard * hop).astype(np.int32)
+
+
+def windows(spec: Floats, config: FeatureConfig) -> Floats:
+    """The snippet that begins at each frame, a read-only view [n, n_bands, snippet_frames].
+
+    >>> windows(np.zeros((60, 64), np.float32), FeatureConfig()).shape
+    (33, 64, 28)
+    """
+    if spec.shape[0] < config.snippet_frames:
+        return np.empty((0, config.n_bands, config.snippet_frames), dtype=np.float32)
+    return np.lib.stride_tricks.sliding_window_view(spec, config.snippet_frames, axis=0)
+
+
 def snippets(
     spec: Floats, config: FeatureConfig, hop: int | None = None
 ) -> tuple[Floats, npt.NDArray[np.int32]]:
@@ -37,20 +66,9 @@ def snippets(
     ((3, 64, 28), [0, 16, 32])
     """
     hop = hop or config.snippet_hop
-    if spec.shape[0] < config.snippet_frames:
-        return (
-            np.empty((0, config.n_bands, config.snippet_frames), dtype=np.float32),
-            np.empty(0, dtype=np.int32),
-        )
-    view = np.lib.stride_tricks.sliding_window_view(spec, config.snippet_frames, axis=0)[::hop]
-    starts = np.arange(view.shape[0], dtype=np.int32) * np.int32(hop)
-    # The level of a snippet is the loudest cell that it holds; a running maximum over frames.
-    loudest = spec.max(axis=1)
-    levels = np.lib.stride_tricks.sliding_window_view(loudest, config.snippet_frames)[::hop]
-    audible = levels.max(axis=1) > config.silence_db
-    if audible.all():
-        return view, starts
-    return view[audible], starts[audible]
+    starts, view = audible(spec, config, hop), windows(spec, config)
+    every = view[::hop]
+    return (every if len(starts) == len(every) else view[starts]), starts
 
 
 def fill_edges(cut: Floats, first: npt.NDArray[np.integer], end: npt.NDArray[np.integer]) -> Floats:
@@ -132,3 +150,47 @@ def standardise(cut: Floats, config: FeatureConfig) -> Floats:
     deviation = np.sqrt(np.einsum("ij,ij->i", out, out) / np.float32(out.shape[1]))
     out /= (deviation + np.float32(1e-6))[:, None]
     return np.asarray(out)
+
+
+def standardise_frames(spec: Floats, config: FeatureConfig) -> Floats:
+    """A spectrogram each frame of which is standardised with those around it.
+
+    `standardise` where snippets share their frames: a frame is taken to be in the middle of a
+    snippet, and gets that snippet's floor, mean and deviation. At the ends of the spectrogram the
+    snippet is what there is of it.
+
+    Args:
+      spec: [..., frames, n_bands] in dB.
+
+    Returns:
+      [..., frames, n_bands] float32.
+
+    >>> ramp = np.arange(6400, dtype=np.float32).reshape(100, 64) / 200
+    >>> out = standardise_frames(ramp, FeatureConfig())
+    >>> out.shape, bool(np.allclose(out, standardise_frames(ramp + 6, FeatureConfig()), atol=1e-3))
+    ((100, 64), True)
+    """
+    from scipy.ndimage import maximum_filter1d
+
+    frames, width = spec.shape[-2], config.snippet_frames
+    # Repeating the last frame at an end changes no maximum.
+    loudest = maximum_filter1d(spec.max(axis=-1), width, axis=-1, mode="nearest")
+    out: Floats = np.maximum(spec, (loudest - np.float32(config.dynamic_range_db))[..., None])
+    before, after = width // 2, width - width // 2
+    place = np.arange(frames)
+    heard = np.minimum(place + after, frames) - np.maximum(place - before, 0)
+
+    def mean(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        ends = np.pad(sums, [(0, 0)] * (sums.ndim - 1) + [(before, after - 1)])
+        around = np.lib.stride_tricks.sliding_window_view(ends, width, axis=-1).sum(axis=-1)
+        return np.asarray(around / (heard * spec.shape[-1]))
+
+    # In double precision, and never summed over a whole track: of near silence the variance is a
+    # small difference of large squares.
+    level = mean(out.sum(axis=-1, dtype=np.float64))
+    squares: npt.NDArray[np.float64] = np.einsum("...fb,...fb->...f", out, out, dtype=np.float64)
+    variance = mean(squares) - level**2
+    out -= level.astype(np.float32)[..., None]
+    deviation = np.sqrt(np.maximum(variance, 0.0)) + 1e-6
+    out /= deviation.astype(np.float32)[..., None]
+    return out

@@ -161,7 +161,16 @@ def adopt(
     assert isinstance(hasher.quantizer, LearnedQuantizer)
     judged, features = checking or fitting, adoption.features
     n_pairs = min(adoption.pairs, _room(music, judged, features, features.snippet_hop))
-    pairs = paired_embeddings(hasher.respond, features, music, judged, n_pairs, air, adoption.seed)
+    pairs = paired_embeddings(
+        hasher.respond_in_track,
+        hasher.respond,
+        features,
+        music,
+        judged,
+        n_pairs,
+        air,
+        adoption.seed,
+    )
     figures = {**made.figures, **learned_figures(hasher.quantizer, made.rotation, pairs)}
     fitted: dict[str, Any] = {}
     if adoption.calibrated:

@@ -52,17 +52,21 @@ def encoder_card(
     seconds: float,
 ) -> str:
     """The card of a contrastive encoder."""
+    light = story["light"]
     return f"""# Contrastive encoder, snippets of {_snippet(features)}
 
 A convolutional network of {len(settings.channels)} layers ({", ".join(map(str, settings.channels))}
 channels) turns a log-mel snippet of {features.n_bands} bands and {features.snippet_frames} frames
 into {settings.dimensions} numbers, of which an index keeps {settings.code_bytes} bytes (optimised
 product quantisation). {settings.n_tables} hash tables have keys of signs of {settings.bits} learned
-projections, dealt out by mutual information.
+projections, dealt out by mutual information. It listens to queries. What stands in an index comes
+from a lighter network ({", ".join(map(str, light["channels"]))} channels) that hears a whole track,
+so that neighbouring snippets share its layers.
 
 {_origin(command, settings.seed, story, seconds)}
 * **Pool**: tiles of 8 s in {story["tile_versions"]} versions each; {settings.steps} steps of
-  {settings.batch} pairs, NT-Xent with a temperature of {settings.temperature}.
+  {settings.batch} pairs, NT-Xent with a temperature of {settings.temperature}; then
+  {light["steps"]} steps in which the lighter network learns to answer as the first one does.
 {_score(fitted)}
 
 On the tracks that the score is calibrated with, a degraded snippet against clean ones of the same
@@ -71,8 +75,9 @@ tracks:
 {_table(figures)}
 
 `recall` is the share of degraded snippets, of half of them an edge unheard, whose nearest clean
-snippet is their own, by embeddings; `recall_binary` compares with signs only. `hashbeam evaluate
-lookup` measures look-up.
+snippet is their own, by embeddings; `recall_binary` compares with signs only. `likeness` is the
+mean cosine of the lighter network's answers and the first one's, `recall_light` the recall where
+the clean snippets come from it. `hashbeam evaluate lookup` measures look-up.
 """
 
 

@@ -4,7 +4,7 @@ Whatever stands on embeddings (rounding, sign hashes, product quantizers, traine
 as arrays, and so does not care whether the encoder was trained here or brought along:
 
     hasher = Hasher.load("models/imported")
-    clean = clean_embeddings(hasher.respond, hasher.features, corpus, tracks, 16_384, seed=1)
+    clean = dense_embeddings(hasher.respond_in_track, hasher.features, corpus, tracks, hop=16)
     keys = hashing.binary.itq(clean.embeddings, bits=256)
 """
 
@@ -22,7 +22,7 @@ from hashing.conditions import Surroundings
 from hashing.errors import HashbeamError, ModelError
 from hashing.features import FeatureConfig, spectrogram
 from hashing.fronts import Answer
-from hashing.snippets import snippets
+from hashing.snippets import audible, snippets
 from hashing.training.augment import degrade
 from hashing.training.corpus import Corpus
 from hashing.training.pool import LEAD_SECONDS
@@ -32,6 +32,14 @@ Ints = npt.NDArray[np.int64]
 
 # Snippets in dB [n, bands, frames] → what a model says about them, as `Hasher.respond`.
 Respond = Callable[[Floats], Answer]
+
+# A spectrogram in dB and first frames of snippets → what it says about these, as
+# `Hasher.respond_in_track`.
+RespondInTrack = Callable[[Floats, npt.NDArray[np.integer]], Answer]
+
+# Music around a snippet that is heard in its track, in lengths of a snippet: more than any front
+# takes in.
+AROUND = 2
 
 # Snippets that an encoder gets at once.
 BATCH = 256
@@ -92,7 +100,7 @@ class Dense:
 
 
 def dense_embeddings(
-    respond: Respond,
+    respond: RespondInTrack,
     features: FeatureConfig,
     corpus: Corpus,
     tracks: Sequence[int],
@@ -106,15 +114,11 @@ def dense_embeddings(
     track, frame = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for number in tqdm.tqdm(tracks, desc="embed tracks", mininterval=5.0):
         spec = spectrogram([corpus.track(number)], features)
-        if spec.shape[0] < features.snippet_frames:
-            continue
-        cut, starts = snippets(spec, features, hop)
+        starts = audible(spec, features, hop)
         if not starts.size:
             continue
-        answer = respond(cut)
-        if answer.embeddings is None:
-            raise ModelError("the model has no embeddings: name one that stands on an encoder")
-        found.append(answer.embeddings.astype(np.float16))
+        answer = respond(spec, starts)
+        found.append(_embeddings(answer).astype(np.float16))
         track.append(np.full(starts.size, number, np.int64))
         frame.append(starts.astype(np.int64))
     if not found:
@@ -132,6 +136,7 @@ class Pairs:
 
 
 def paired_embeddings(
+    respond_in_track: RespondInTrack,
     respond: Respond,
     features: FeatureConfig,
     corpus: Corpus,
@@ -139,36 +144,44 @@ def paired_embeddings(
     n: int,
     surroundings: Surroundings,
     seed: int,
-    respond_heard: Respond | None = None,
 ) -> Pairs:
-    """Clean snippets, and the same moments degraded and up to half a query hop late.
+    """Clean snippets of tracks, and the same moments degraded and up to half a query hop late.
 
-    That is as far as the nearest of a query's snippets is from one of the index. The degraded ones
-    are given to `respond_heard`, where a model answers queries with another graph. Errors as
-    `clean_embeddings`.
+    That is as far as the nearest of a query's snippets is from one of the index. `respond` gets the
+    degraded ones. Errors as `clean_embeddings`.
     """
     rng = np.random.default_rng([seed, 2])
     lead = int(LEAD_SECONDS * corpus.sample_rate)
     late = features.query_hop * features.hop_length // 2
     needed = features.snippet_samples
-    kept: list[tuple[int, Floats, Floats]] = []
+    lengths = np.diff(corpus.starts)
+    clean, heard, numbers = list[Answer](), list[Floats](), list[int]()
     for track, first in _places(corpus, tracks, needed + late, DRAWS * n, rng):
-        if len(kept) == n:
+        if len(heard) == n:
             break
         audio = corpus.excerpt(track, first - lead, lead + needed + late)
         shift = lead + int(rng.integers(late + 1))
-        heard = degrade(audio, surroundings, rng)[shift : shift + needed]
-        spectra = [
-            snippets(spectrogram([part], features), features)[0]
-            for part in (audio[lead : lead + needed], heard)
-        ]
-        if all(map(len, spectra)):
-            kept.append((track, spectra[0][0], spectra[1][0]))
-    clean = _embedded(respond, ((track, cut) for track, cut, _ in kept), len(kept))
-    heard_too = _embedded(
-        respond_heard or respond, ((track, cut) for track, _, cut in kept), len(kept)
-    )
-    return Pairs(clean.embeddings, heard_too.embeddings, clean.track)
+        degraded = degrade(audio, surroundings, rng)[shift : shift + needed]
+        cut, _ = snippets(spectrogram([degraded], features), features)
+        spec, start = _around(corpus, track, first, int(lengths[track]), features)
+        own = spec[start : start + features.snippet_frames]
+        if len(cut) and audible(own, features).size:
+            clean.append(respond_in_track(spec, np.array([start])))
+            heard.append(cut[0])
+            numbers.append(track)
+    asked = _embedded(respond, zip(numbers, heard, strict=True), len(heard))
+    return Pairs(_embeddings(Answer.join(clean)), asked.embeddings, asked.track)
+
+
+def _around(
+    corpus: Corpus, track: int, first: int, length: int, features: FeatureConfig
+) -> tuple[Floats, int]:
+    """The spectrogram around the snippet at sample `first`, and its first frame there."""
+    hop, most = features.hop_length, AROUND * features.snippet_frames
+    before = min(most, first // hop)
+    begin = first - before * hop
+    end = min(first + features.snippet_samples + most * hop, length)
+    return spectrogram([corpus.excerpt(track, begin, end - begin)], features), before
 
 
 def _places(
@@ -193,10 +206,7 @@ def _embedded(respond: Respond, cuts: Iterator[tuple[int, Floats]], n: int) -> E
     def flush() -> None:
         if not batch:
             return
-        answer = respond(np.stack(batch))
-        if answer.embeddings is None:
-            raise ModelError("the model has no embeddings: name one that stands on an encoder")
-        found.append(answer.embeddings)
+        found.append(_embeddings(respond(np.stack(batch))))
         batch.clear()
 
     with tqdm.tqdm(total=n, desc="embed snippets", mininterval=5.0) as bar:
@@ -211,3 +221,9 @@ def _embedded(respond: Respond, cuts: Iterator[tuple[int, Floats]], n: int) -> E
     if not found:
         raise HashbeamError("the music is silent wherever it was listened to: add music")
     return Embedded(np.concatenate(found), np.array(numbers, dtype=np.int64))
+
+
+def _embeddings(answer: Answer) -> Floats:
+    if answer.embeddings is None:
+        raise ModelError("the model has no embeddings: name one that stands on an encoder")
+    return answer.embeddings

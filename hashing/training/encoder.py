@@ -20,7 +20,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +28,13 @@ import torch
 
 from hashing.errors import HashbeamError
 from hashing.features import FeatureConfig
+from hashing.fronts import Answer
 from hashing.models import Model, save_model
-from hashing.snippets import standardise
+from hashing.track_fronts import Reach, SeparateSnippets, SharedLayers, TrackFront
 from hashing.training.checkpoints import write_checkpoint
-from hashing.training.export import append_linear, encoder_graph
+from hashing.training.export import append_linear, encoder_graph, track_graph
 from hashing.training.learned import learned_arrays
-from hashing.training.networks import ConvEncoder
+from hashing.training.networks import ConvEncoder, TrackEncoder
 from hashing.training.pairs import EncoderTraining, Pairs
 
 Floats = npt.NDArray[np.float32]
@@ -43,6 +44,9 @@ STEPS_PER_REPORT = 250
 
 # Clean snippets over which an exported model's statistics are taken: medians to ±0.4 % of rank.
 STATISTICS_SNIPPETS = 16_384
+
+# How many of them are of one tile of eight seconds.
+TILE_SNIPPETS = 4
 
 
 def contrast(logits: torch.Tensor) -> torch.Tensor:
@@ -69,28 +73,24 @@ def loss_of(
     return real + binary, {"loss": real.item(), "loss_binary": binary.item()}
 
 
+Network = TypeVar("Network", ConvEncoder, TrackEncoder)
+
+
 @dataclasses.dataclass
-class State:
+class State(Generic[Network]):
     """Everything that a checkpoint holds."""
 
-    network: ConvEncoder
+    network: Network
     average: torch.optim.swa_utils.AveragedModel
     optimiser: torch.optim.Optimizer
     device: torch.device
     step: int = 0
 
     @classmethod
-    def start(cls, settings: EncoderTraining, config: FeatureConfig) -> State:
+    def start(cls, settings: EncoderTraining, network: Network) -> State[Network]:
         """The state before the first step."""
-        torch.manual_seed(settings.seed)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        network: ConvEncoder = ConvEncoder(
-            config.n_bands,
-            config.snippet_frames,
-            settings.channels,
-            settings.dimensions,
-            settings.bits,
-        ).to(device)
+        network = network.to(device)
         average = torch.optim.swa_utils.AveragedModel(
             network,
             multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]
@@ -104,10 +104,10 @@ class State:
         return cls(network, average, optimiser, device)
 
     @property
-    def trained(self) -> ConvEncoder:
+    def trained(self) -> Network:
         """The running mean of the weights, ready to be used."""
         module = self.average.module
-        assert isinstance(module, ConvEncoder)
+        assert isinstance(module, type(self.network))
         return module.eval()
 
     def save(self, path: Path) -> None:
@@ -129,6 +129,18 @@ class State:
         self.step = int(parts["step"])
 
 
+def new_encoder(settings: EncoderTraining, config: FeatureConfig) -> ConvEncoder:
+    """The encoder before its first step."""
+    torch.manual_seed(settings.seed)
+    return ConvEncoder(
+        config.n_bands,
+        config.snippet_frames,
+        settings.channels,
+        settings.dimensions,
+        settings.bits,
+    )
+
+
 def encode(
     network: ConvEncoder, cut: Floats, device: torch.device, batch: int = 512
 ) -> tuple[Floats, Floats]:
@@ -141,7 +153,7 @@ def encode(
     return embedding, logits
 
 
-def recall(state: State, pairs: Pairs, snippets: int) -> dict[str, float]:
+def recall(state: State[ConvEncoder], pairs: Pairs, snippets: int) -> dict[str, float]:
     """Share of unheard degraded snippets whose nearest clean one, among `snippets`, is their own.
 
     ``recall`` compares embeddings, ``recall_binary`` a query's logits with the signs of the clean.
@@ -168,8 +180,10 @@ def identify(pairs: Pairs, *more: Any) -> str:
     return json.dumps([settings, pairs.pool.spectra.shape, digest, *more], sort_keys=True)
 
 
-def resume(settings: EncoderTraining, config: FeatureConfig, path: Path, identity: str) -> State:
-    """The state of the checkpoint `path`, or that before the first step.
+def resume(
+    settings: EncoderTraining, network: Network, path: Path, identity: str
+) -> State[Network]:
+    """The state of the checkpoint `path`, or that of `network` before the first step.
 
     Beside the checkpoint stands whose it is; one of another run is deleted. A longer run goes on
     from where a shorter one ended; raises `HashbeamError` where the checkpoint is past the last
@@ -180,7 +194,7 @@ def resume(settings: EncoderTraining, config: FeatureConfig, path: Path, identit
     if not owner.exists() or owner.read_text() != identity:
         path.unlink(missing_ok=True)
         owner.write_text(identity)
-    state = State.start(settings, config)
+    state = State.start(settings, network)
     if path.exists():
         state.restore(path)
     if state.step > settings.steps:
@@ -193,7 +207,7 @@ def resume(settings: EncoderTraining, config: FeatureConfig, path: Path, identit
 
 def train(
     pairs: Pairs, unheard: Pairs, work: Path, log: Callable[[str], None] = print
-) -> tuple[State, dict[str, float]]:
+) -> tuple[State[ConvEncoder], dict[str, float]]:
     """Train to ``settings.steps``, resuming from the checkpoint in `work`.
 
     Args:
@@ -204,7 +218,8 @@ def train(
       The trained state and its last figures.
     """
     settings, checkpoint = pairs.settings, work / "state.pt"
-    state = resume(settings, pairs.pool.config, checkpoint, identify(pairs))
+    network = new_encoder(settings, pairs.pool.config)
+    state = resume(settings, network, checkpoint, identify(pairs))
     if state.step:
         log(f"resuming at step {state.step} of {settings.steps}")
     snippets = min(2048, unheard.pool.spectra.shape[0] * 2)
@@ -222,11 +237,11 @@ def train(
 
 
 def descend(
-    state: State,
+    state: State[Network],
     settings: EncoderTraining,
     checkpoint: Path,
-    draw: Callable[[int], tuple[Floats, Floats]],
-    loss_of_pairs: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, dict[str, float]]],
+    draw: Callable[[int], tuple[Floats, ...]],
+    loss_of_batch: Callable[..., tuple[torch.Tensor, dict[str, float]]],
     figures: Callable[[], dict[str, float]],
     log: Callable[[str], None],
     name: str = "",
@@ -235,8 +250,8 @@ def descend(
 
     Args:
       state: changed in place.
-      draw: clean and heard snippets of a step.
-      loss_of_pairs: of `state.network`, and its parts.
+      draw: what a step learns from.
+      loss_of_batch: of `state.network` for what was drawn, and its parts.
       figures: of the network as it stands, on unheard music.
       name: what the lines of progress begin with.
 
@@ -245,11 +260,11 @@ def descend(
     """
     started, first_step = time.monotonic(), state.step
     while state.step < settings.steps:
-        clean, heard = (torch.from_numpy(side).to(state.device) for side in draw(state.step))
+        batch = [torch.from_numpy(part).to(state.device) for part in draw(state.step)]
         for group in state.optimiser.param_groups:
             group["lr"] = settings.learning_rate_at(state.step)
         state.network.train()
-        loss, parts = loss_of_pairs(clean, heard)
+        loss, parts = loss_of_batch(*batch)
         state.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         state.optimiser.step()
@@ -268,9 +283,9 @@ def descend(
 
 def export(
     folder: Path,
-    state: State,
+    state: State[ConvEncoder],
     pairs: Pairs,
-    light: ConvEncoder | None,
+    light: TrackEncoder | None,
     training: Mapping[str, Any],
     card: str,
 ) -> Model:
@@ -282,24 +297,12 @@ def export(
     """
     settings, config = pairs.settings, pairs.pool.config
     layers, project, (weights, _) = state.trained.folded()
-    graph = encoder_graph(config.n_bands, config.snippet_frames, layers, project)
-    graphs = {"model": graph}
+    graphs = {"model": encoder_graph(config.n_bands, config.snippet_frames, layers, project)}
     if light is not None:
-        layers, project, _ = light.folded()
-        index = encoder_graph(config.n_bands, config.snippet_frames, layers, project)
-        graphs, graph = {"model": index, "query": graph}, index
-    rng = settings.seeds(stage=2)
-    tiles = pairs.pool.spectra.shape[0]
-    tile = np.sort(rng.integers(tiles, size=STATISTICS_SNIPPETS))
-    offset = rng.integers(pairs.pool.offsets, size=STATISTICS_SNIPPETS)
-    clean = pairs.pool.snippets(tile, np.zeros_like(tile), offset)
+        graphs["query"] = graphs["model"]
+        graphs["model"] = track_graph(config.n_bands, *light.folded(), light.reach)
     # What is stored in half precision is what is measured.
-    embeddings = np.concatenate(
-        [
-            run_graph(graph, standardise(clean[first : first + 512], config))
-            for first in range(0, len(clean), 512)
-        ]
-    )
+    embeddings = clean_music(graphs["model"], light.reach if light else None, pairs)
     rotation, arrays = learned_arrays(
         embeddings,
         weights,
@@ -321,12 +324,31 @@ def export(
     return save_model(folder, model_config, graphs, arrays, card)
 
 
-def run_graph(graph: bytes, inputs: Floats, output: str = "embedding") -> Floats:
-    """One output of a graph for `snippets`, on one thread."""
+def clean_music(graph: bytes, reach: Reach | None, pairs: Pairs) -> Floats:
+    """Embeddings [n, d] of clean snippets at random places, as an index has them.
+
+    Args:
+      graph: an encoder of snippets, or one of spectrograms with such a `reach`.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    (found,) = session.run([output], {"snippets": inputs})
-    return np.asarray(found, dtype=np.float32)
+    (source,) = (end.name for end in session.get_inputs())
+    pool, rng = pairs.pool, pairs.settings.seeds(stage=2)
+
+    def run(values: Floats) -> Answer:
+        return Answer(np.asarray(session.run(["embedding"], {source: values})[0]))
+
+    front: TrackFront = SeparateSnippets(run, pool.config)
+    if reach is not None:
+        front = SharedLayers(run, reach, pool.config)
+    tiles = np.sort(rng.integers(len(pool.spectra), size=STATISTICS_SNIPPETS // TILE_SNIPPETS))
+    found = []
+    for tile in tiles:
+        # Not one after another: neighbours are alike.
+        starts = np.sort(rng.permutation(pool.offsets)[:TILE_SNIPPETS])
+        spec = pool.spectra[tile, 0].astype(np.float32)
+        found += [answer.responses for answer in front(spec, starts)]
+    return np.concatenate(found)

@@ -72,10 +72,11 @@ def gather(
     log(f"embedding {len(training)} tracks to train, {len(unheard)} others")
 
     def dense(tracks: Sequence[int]) -> Dense:
-        return dense_embeddings(hasher.respond, hasher.features, music, tracks, DENSE_HOP)
+        return dense_embeddings(hasher.respond_in_track, hasher.features, music, tracks, DENSE_HOP)
 
     def pairs(tracks: Sequence[int], n: int, stage: int) -> Pairs:
         return paired_embeddings(
+            hasher.respond_in_track,
             hasher.respond,
             hasher.features,
             music,
@@ -83,7 +84,6 @@ def gather(
             n,
             air,
             2 * seed + stage,
-            lambda cut: hasher.respond(cut, hasher.query_front),
         )
 
     fitted, kept = cut_ends(dense(training))

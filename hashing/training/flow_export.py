@@ -122,7 +122,8 @@ def append_flow(encoder: bytes, weights: FlowWeights) -> bytes:
     model.graph.initializer.extend(added.initialisers)
     model.graph.node.extend(added.nodes)
     del model.graph.output[:]
-    end = helper.make_tensor_value_info(RESPONSES, TensorProto.FLOAT, ["n", bits])
+    rows = kept[0].type.tensor_type.shape.dim[0].dim_param or "n"
+    end = helper.make_tensor_value_info(RESPONSES, TensorProto.FLOAT, [rows, bits])
     model.graph.output.extend([end, *kept])
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hashing.track_fronts import Reach
 from hashing.training.export import Convolution
 
 Floats = npt.NDArray[np.float32]
@@ -101,21 +102,9 @@ class ConvEncoder(torch.nn.Module):
         self, bands: int, frames: int, channels: Sequence[int], dimensions: int, bits: int
     ) -> None:
         super().__init__()
-        self.depth = len(channels)
-        layers: list[torch.nn.Module] = []
-        width = 1
-        for out, (kernel, stride, padding) in zip(channels, CONV_LAYERS, strict=False):
-            layers += [
-                torch.nn.Conv2d(width, out, kernel, stride, padding, bias=False),
-                torch.nn.BatchNorm2d(out),
-                torch.nn.ReLU(inplace=True),
-            ]
-            width = out
-        self.trunk = torch.nn.Sequential(*layers)
-        with torch.no_grad():
-            size = self.trunk.eval()(torch.zeros(1, 1, bands, frames)).numel()
-        self.train()
-        self.project = torch.nn.Linear(size, dimensions)
+        self.trunk = _trunk(channels)
+        _, channel, high, wide = _shape(self.trunk, bands, frames)
+        self.project = torch.nn.Linear(channel * high * wide, dimensions)
         self.head = torch.nn.Linear(dimensions, bits, bias=False)
         # Without scale and shift: bits are balanced because logits are centred.
         self.balance = torch.nn.BatchNorm1d(bits, affine=False)
@@ -133,15 +122,105 @@ class ConvEncoder(torch.nn.Module):
         What normalises a batch in training is a scale and a shift afterwards, folded into the
         weights.
         """
-        state = {name: value.detach().cpu().numpy() for name, value in self.state_dict().items()}
-        layers = []
-        for i, (_, stride, padding) in enumerate(CONV_LAYERS[: self.depth]):
-            gain, shift = _normalisation(state, f"trunk.{3 * i + 1}")
-            weight = state[f"trunk.{3 * i}.weight"] * gain[:, None, None, None]
-            layers.append(Convolution(weight, shift, stride, padding))
-        gain, shift = _normalisation(state, "balance")
-        project = state["project.weight"].T, state["project.bias"]
-        return layers, project, (state["head.weight"].T * gain, shift)
+        gain, shift = _normalisation(_weights(self), "balance")
+        head = self.head.weight.detach().cpu().numpy().T * gain, shift
+        return _convolutions(self), _linear(self.project), head
+
+
+class TrackEncoder(torch.nn.Module):
+    """The first layers of a `ConvEncoder`, for snippets that share them with their neighbours.
+
+    A snippet is heard with what is around it: where a `ConvEncoder` meets the edge of a snippet and
+    takes zeros, this one takes the music that goes on there. So of a spectrogram every layer is
+    computed once for all snippets, ``stride`` frames apart.
+
+    Args:
+      bands, frames: size of a snippet.
+      channels: of the layers, three at most.
+      dimensions: of the embedding.
+
+    Attributes:
+      reach: how far from one snippet to the next, and how much around a snippet it hears.
+
+    Shape: a snippet with its surroundings [n, bands, ``reach.frames(1)``] → embedding of length one
+    [n, dimensions].
+    """
+
+    def __init__(self, bands: int, frames: int, channels: Sequence[int], dimensions: int) -> None:
+        super().__init__()
+        if not 1 <= len(channels) <= 3:
+            raise ValueError(f"{channels=}: one to three layers, more reach too far")
+        self.trunk = _trunk(channels)
+        stride = math.prod(layer[1][1] for layer in CONV_LAYERS[: len(channels)])
+        _, channel, high, self.columns = _shape(self.trunk, bands, frames)
+        self.high = high
+        # One column before the snippet's own, and one after: three layers reach no further.
+        self.reach = Reach(stride, stride, (self.columns + 1) * stride - frames)
+        self.project = torch.nn.Linear(channel * high * self.columns, dimensions)
+
+    def begin_as(self, full: ConvEncoder) -> None:
+        """Take over the first layers of an encoder as far as they are as wide."""
+        for own, other in zip(self.trunk, full.trunk, strict=False):
+            state, found = own.state_dict(), other.state_dict()
+            if any(found[name].shape != value.shape for name, value in state.items()):
+                return
+            own.load_state_dict(found)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        trunk = self.trunk(x[:, None].contiguous(memory_format=torch.channels_last))
+        own = trunk[:, :, :, 1 : 1 + self.columns]
+        return torch.nn.functional.normalize(self.project(own.flatten(1)).float(), dim=1)
+
+    def folded(self) -> tuple[list[Convolution], tuple[Floats, Floats]]:
+        """Convolutions and projection as `hashing.training.export.track_graph` takes them.
+
+        The projection is a kernel [dimensions, channels, bands, columns] and its bias.
+        """
+        weight, bias = _linear(self.project)
+        return _convolutions(self), (weight.T.reshape(bias.size, -1, self.high, self.columns), bias)
+
+
+def _trunk(channels: Sequence[int]) -> torch.nn.Sequential:
+    """The first of the encoder's layers, with so many channels."""
+    layers: list[torch.nn.Module] = []
+    width = 1
+    for out, (kernel, stride, padding) in zip(channels, CONV_LAYERS, strict=False):
+        layers += [
+            torch.nn.Conv2d(width, out, kernel, stride, padding, bias=False),
+            torch.nn.BatchNorm2d(out),
+            torch.nn.ReLU(inplace=True),
+        ]
+        width = out
+    return torch.nn.Sequential(*layers)
+
+
+def _shape(trunk: torch.nn.Sequential, bands: int, frames: int) -> tuple[int, ...]:
+    """What the layers make of one snippet: [1, channels, bands, frames]."""
+    with torch.no_grad():
+        shape = tuple(trunk.eval()(torch.zeros(1, 1, bands, frames)).shape)
+    trunk.train()
+    return shape
+
+
+def _weights(network: torch.nn.Module) -> dict[str, Floats]:
+    return {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
+
+
+def _linear(layer: torch.nn.Linear) -> tuple[Floats, Floats]:
+    weights = _weights(layer)
+    return weights["weight"].T, weights["bias"]
+
+
+def _convolutions(network: ConvEncoder | TrackEncoder) -> list[Convolution]:
+    """The trunk's layers, each with the normalisation that follows it folded in."""
+    state = _weights(network)
+    layers = []
+    for i in range(len(network.trunk) // 3):
+        _, stride, padding = CONV_LAYERS[i]
+        gain, shift = _normalisation(state, f"trunk.{3 * i + 1}")
+        weight = state[f"trunk.{3 * i}.weight"] * gain[:, None, None, None]
+        layers.append(Convolution(weight, shift, stride, padding))
+    return layers
 
 
 def _normalisation(state: Mapping[str, Floats], name: str) -> tuple[Floats, Floats]:

@@ -8,15 +8,22 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from hashing.errors import HashbeamError
 from hashing.features import FeatureConfig
-from hashing.snippets import fill_edges, standardise
+from hashing.snippets import fill_edges, standardise, standardise_frames
+from hashing.track_fronts import Reach
 from hashing.training.pool import SnippetPool
 
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 
 # Deviation in dB of the random equaliser's gain at each of its knots.
 EQUALISER_DB = 4.0
 EQUALISER_KNOTS = 6
+
+# Share of snippets that are the first of a track, and of those that are the last, while an encoder
+# learns to hear them in a track: far more than there are, so that it learns these as well.
+EDGE_CHANCE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,20 +92,74 @@ class Pairs:
         Queries first learn to be found half an index hop off, then to be told apart at their place,
         also where up to half a hop at an edge is missing (`hashing.snippets.query_snippets`).
         """
-        pool, shift = self.pool, self.pool.config.snippet_hop // 2
-        tiles, versions = pool.spectra.shape[:2]
+        config, shift = self.pool.config, self.pool.config.snippet_hop // 2
+        moment = self._moment(rng, n, (shift, shift))
+        off = shift if step < self.settings.shifted_steps else self.settings.jitter
+        clean, heard = self._hear(rng, *moment, off, masked=step >= self.settings.shifted_steps)
+        return _standard(clean, config), _standard(heard, config)
+
+    def draw_in_track(
+        self, rng: np.random.Generator, n: int, reach: Reach
+    ) -> tuple[Floats, Floats, Floats]:
+        """`n` clean snippets with their surroundings, the same alone, and degraded.
+
+        Queries are at their place, as past the shifted steps of `draw`. Some snippets begin or end
+        a track: beyond there are zeros.
+
+        Returns:
+          ``around`` [n, bands, reach.frames(1)], as `hashing.track_fronts.SharedLayers` has it, and
+          ``clean`` and ``heard`` as `draw`.
+        """
+        config, pool = self.pool.config, self.pool
+        room = pool.offsets - 1 - reach.before - reach.after
+        if room < 0:
+            raise HashbeamError(
+                f"a tile of {pool.spectra.shape[2]} frames is too short for snippets of "
+                f"{config.snippet_frames} and what is around them: use a shorter window"
+            )
+        # What a frame is standardised by reaches half a snippet beyond it; in a short tile half of
+        # the room is left to draw moments from.
+        half = min(config.snippet_frames // 2, room // 4)
+        before, after = reach.before + half, reach.after + half
+        tile, offset = self._moment(rng, n, (before, after))
+        frames = np.arange(-before, config.snippet_frames + after)
+        music = pool.spectra[tile[:, None], 0, offset[:, None] + frames].astype(np.float32)
+        width, own = reach.frames(1, config), before + config.snippet_frames
+        around = np.zeros((n, width, config.n_bands), np.float32)
+        side = rng.choice(3, size=n, p=[1 - 2 * EDGE_CHANCE, EDGE_CHANCE, EDGE_CHANCE])
+        inside, begins, ends = (np.flatnonzero(side == which) for which in range(3))
+        cut = standardise_frames(music[inside], config)
+        around[inside] = cut[:, half : half + width]
+        cut = standardise_frames(music[begins, before:], config)
+        around[begins, reach.before :] = cut[:, : width - reach.before]
+        cut = standardise_frames(music[ends, :own], config)
+        around[ends, : width - reach.after] = cut[:, half:]
+        clean, heard = self._hear(rng, tile, offset, self.settings.jitter, masked=True)
+        turned = np.ascontiguousarray(around.transpose(0, 2, 1))
+        return turned, _standard(clean, config), _standard(heard, config)
+
+    def _moment(
+        self, rng: np.random.Generator, n: int, margins: tuple[int, int]
+    ) -> tuple[Ints, Ints]:
+        """Tiles and first frames of snippets with so many frames of the tile around them."""
+        tiles = self.pool.spectra.shape[0]
         # Few of a batch share a tile: two moments of a loop would be told apart for nothing.
         tile = rng.permutation(tiles)[:n] if n <= tiles else rng.integers(tiles, size=n)
         tile = np.sort(tile)
-        offset = rng.integers(shift, pool.offsets - shift, size=n)
-        off = shift if step < self.settings.shifted_steps else self.settings.jitter
+        return tile, rng.integers(margins[0], self.pool.offsets - margins[1], size=n)
+
+    def _hear(
+        self, rng: np.random.Generator, tile: Ints, offset: Ints, off: int, masked: bool
+    ) -> tuple[Floats, Floats]:
+        """The clean snippets of moments, in dB, and the same up to `off` frames off, degraded."""
+        pool, n, versions = self.pool, len(tile), self.pool.spectra.shape[1]
         late = rng.integers(-off, off + 1, size=n)
         version = rng.integers(1, versions, size=n) if versions > 1 else np.zeros(n, np.int64)
         clean = pool.snippets(tile, np.zeros(n, dtype=np.int64), offset)
         heard = self._degrade(pool.snippets(tile, version, offset + late), rng)
-        if step >= self.settings.shifted_steps:
+        if masked:
             self._mask(heard, rng)
-        return _standard(clean, pool.config), _standard(heard, pool.config)
+        return clean, heard
 
     def _mask(self, cut: Floats, rng: np.random.Generator) -> None:
         n, frames = cut.shape[0], cut.shape[2]

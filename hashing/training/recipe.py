@@ -255,9 +255,14 @@ def train_encoder(
     pairs = Pairs(training, noise, settings)
     unheard = Pairs(checking, noise, settings)
     state, figures = encoder.train(pairs, unheard, work, log)
-    light, more = train_light(pairs, unheard, state.trained, LightTraining(), work, log)
+    lighter = LightTraining()
+    light, more = train_light(pairs, unheard, state.trained, lighter, work, log)
     figures.update(more)
-    story = {**material.story(recipe), "tile_versions": recipe.tile_versions}
+    story = {
+        **material.story(recipe),
+        "tile_versions": recipe.tile_versions,
+        "light": dataclasses.asdict(lighter),
+    }
     model = encoder.export(out, state, pairs, light.trained, story, "# Draft")
     fitted = calibrate(model, material, recipe, settings.seed, log, air)
     card = cards.encoder_card(

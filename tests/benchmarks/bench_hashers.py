@@ -198,7 +198,7 @@ def systems(bench: Bench, queries: Any, args: argparse.Namespace) -> Iterator[tu
     for name in args.models:
         hasher = Hasher.load(name)
         cuts = queries.cuts.reshape(-1, *queries.cuts.shape[2:])
-        answer = hasher.respond(cuts, hasher.query_front)
+        answer = hasher.respond(cuts)
         responses = answer.responses.reshape(*queries.cuts.shape[:2], -1)
         yield Tables(name, hasher.quantizer, codes_of(hasher, bench.cuts()), efforts), responses
     yield from minhash(bench, queries, args.seed)
@@ -226,9 +226,8 @@ def one_table(name: str, linear: binary.LinearHash, bits: int, items: np.ndarray
 def flows(folder: str, bench: Bench) -> Iterator[Buckets]:
     """A trained flow: with hard buckets, and with items in several."""
     hasher = Hasher.load(folder)
-    first = next(bench.cuts())[:16]
-    own = hasher.respond(first).embeddings
-    if own is None or not np.allclose(own, bench.music.embeddings[: len(first)], atol=2e-3):
+    own = hasher.respond_in_track(*bench.first_track()).embeddings
+    if own is None or not np.allclose(own, bench.music.embeddings[: len(own)], atol=2e-3):
         raise SystemExit(f"{folder} stands on another encoder than {bench.hasher.model.path}")
     quantizer, respond = hasher.quantizer, head_of(hasher.model)
     assert isinstance(quantizer, FlowQuantizer)

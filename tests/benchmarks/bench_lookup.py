@@ -169,7 +169,7 @@ def random_queries(
     margin, width = config.query_margin, config.snippet_frames
     starts = np.arange(-margin, frames - width + margin + 1, config.query_hop, dtype=np.int32)
     silence = np.zeros((1, config.n_bands, width), np.float32)
-    answer = hasher.respond(silence, hasher.query_front)
+    answer = hasher.respond(silence)
     shape = (starts.size, answer.responses.shape[1])
     queries = []
     for _ in range(n):

@@ -94,7 +94,7 @@ class Bench:
         held_out = set(hasher.config["training"]["tracks_held_out"])
         unheard = np.array([track in held_out for track in self.corpus.track_ids])
         dense = dense_embeddings(
-            hasher.respond, self.features, self.corpus, range(len(self.corpus)), hop
+            hasher.respond_in_track, self.features, self.corpus, range(len(self.corpus)), hop
         )
         self.music = Music(
             dense.embeddings.astype(np.float32),
@@ -110,6 +110,12 @@ class Bench:
         music = self.music
         known = ~music.unheard[music.track] & (music.frame % self.features.snippet_hop == 0)
         return music.embeddings[known]
+
+    def first_track(self) -> tuple[np.ndarray, np.ndarray]:
+        """Spectrogram of the first track of the database, and its snippets' first frames."""
+        track = int(self.music.track[0])
+        spec = spectrogram([self.corpus.track(track)], self.features)
+        return spec, self.music.frame[self.music.track == track]
 
     def cuts(self) -> Iterator[np.ndarray]:
         """All snippets of the database in its order, track by track, [n, bands, frames]."""
@@ -158,7 +164,7 @@ class Bench:
         bar.close()
         stacked = np.stack(cuts)
         flat = stacked.reshape(-1, *stacked.shape[2:])
-        answer = self.hasher.respond(flat, self.hasher.query_front)
+        answer = self.hasher.respond(flat)
         return Queries(
             answer.embeddings.reshape(n, steps, -1),
             stacked,

@@ -247,5 +247,6 @@ def head_of(model: Model) -> Respond:
 
 
 def codes_of(hasher: Hasher, cuts: Iterable[np.ndarray]) -> np.ndarray:
-    """Codes [N, bytes] of all snippets, by a hasher with a front of its own."""
-    return np.concatenate([hasher.encode(cut) for cut in cuts])
+    """Codes [N, bytes] of all snippets, by a hasher that hears tracks as it hears queries."""
+    encode = hasher.quantizer.encode
+    return np.concatenate([encode(hasher.respond(cut).responses) for cut in cuts])

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from model_fixture import learned_model
+from model_fixture import learned_model, track_model
 
-from hashing import codes, encoders
+from hashing import codes, track_fronts
 from hashing.conditions import add_noise, coloured_noise
 from hashing.confidence import Confidence
 from hashing.encoders import Hasher
@@ -19,7 +19,7 @@ from hashing.features import FeatureConfig, spectrogram
 from hashing.models import list_models, load_model, save_model
 from hashing.quantizers import SignQuantizer
 from hashing.ranking import compare_bytes
-from hashing.snippets import LONG_QUERY_S, query_snippets, snippets, standardise
+from hashing.snippets import LONG_QUERY_S, audible, query_snippets, snippets, standardise
 from hashing.synthesis import render_track
 from hashing.training.export import ensemble_graph
 from hashing.training.networks import NETWORKS_PER_CHUNK, Ensemble
@@ -38,6 +38,20 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Hasher:
     return Hasher(learned_model(tmp_path_factory.mktemp("models") / "learned"))
 
 
+@pytest.fixture(scope="module")
+def tracks(tmp_path_factory: pytest.TempPathFactory) -> Hasher:
+    """A hasher whose index graph hears whole spectrograms, and which has one for queries."""
+    return Hasher(track_model(tmp_path_factory.mktemp("models") / "tracks"))
+
+
+@pytest.fixture(scope="module", params=["hasher", "learned", "tracks"])
+def anyone(request: pytest.FixtureRequest) -> Hasher:
+    """A hasher of every kind of front."""
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Hasher)
+    return found
+
+
 def signs(hasher: Hasher) -> SignQuantizer:
     assert isinstance(hasher.quantizer, SignQuantizer)
     return hasher.quantizer
@@ -46,6 +60,11 @@ def signs(hasher: Hasher) -> SignQuantizer:
 def margins(hasher: Hasher, cut: np.ndarray) -> np.ndarray:
     """How far the responses to snippets are above their thresholds."""
     return signs(hasher).margins(hasher.respond(cut).responses)
+
+
+def encode(hasher: Hasher, cut: np.ndarray) -> np.ndarray:
+    """Codes of snippets as queries hear them; those of a track, for a hasher of one front."""
+    return hasher.quantizer.encode(hasher.respond(cut).responses)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +110,7 @@ def test_onnx_gives_what_torch_gives(sizes: list[int], tmp_path: Path, music: np
     expected = (logits.reshape(len(parts), bits).numpy() - thresholds) / spreads
     assert np.abs(expected).std() > 0.1  # there is something to compare
     np.testing.assert_allclose(margins(hasher, parts), expected, atol=1e-4)
-    bits_found = codes.unpack(hasher.encode(parts), bits)
+    bits_found = codes.unpack(encode(hasher, parts), bits)
     clear = np.abs(expected) > 1e-4
     assert clear.mean() > 0.99
     np.testing.assert_array_equal(bits_found[clear], (expected > 0)[clear])
@@ -101,7 +120,7 @@ def test_a_code_is_the_sign_of_the_margins(hasher: Hasher, music: np.ndarray) ->
     parts = cut(music, hasher)
     found = margins(hasher, parts)
     assert found.shape == (len(parts), 464)
-    np.testing.assert_array_equal(hasher.encode(parts), codes.pack(found > 0))
+    np.testing.assert_array_equal(encode(hasher, parts), codes.pack(found > 0))
 
 
 def test_margins_count_in_spreads(model_folder: Path, tmp_path: Path, music: np.ndarray) -> None:
@@ -119,7 +138,7 @@ def test_margins_count_in_spreads(model_folder: Path, tmp_path: Path, music: np.
 def test_responses_are_of_standardised_snippets(learned: Hasher, music: np.ndarray) -> None:
     parts = cut(music, learned)
     answer = learned.respond(parts)
-    expected = learned.front(standardise(parts, learned.features))
+    expected = learned.query_front(standardise(parts, learned.features))
     np.testing.assert_allclose(answer.responses, expected.responses, atol=1e-5)
     # Louder music and another contrast have the same answer.
     np.testing.assert_allclose(learned.respond(parts + 6).responses, answer.responses, atol=1e-3)
@@ -131,9 +150,9 @@ def test_the_size_of_a_batch_does_not_matter(
     parts = cut(music, hasher)
     whole = margins(hasher, parts)
     for size in (1, 7, len(parts) - 1, len(parts)):
-        monkeypatch.setattr(encoders, "BATCH", size)
+        monkeypatch.setattr(track_fronts, "BATCH", size)
         np.testing.assert_allclose(margins(hasher, parts), whole, atol=1e-4)
-        found = codes.unpack(hasher.encode(parts), 464)
+        found = codes.unpack(encode(hasher, parts), 464)
         clear = np.abs(whole) > 1e-4
         np.testing.assert_array_equal(found[clear], (whole > 0)[clear])
 
@@ -147,7 +166,7 @@ def test_embeddings_and_norms_of_batches_are_joined(
     assert whole.norms is not None
     assert whole.embeddings.shape == (len(parts), 64)
     assert whole.norms.shape == (len(parts),)
-    monkeypatch.setattr(encoders, "BATCH", 7)
+    monkeypatch.setattr(track_fronts, "BATCH", 7)
     batches = learned.respond(parts)
     assert batches.embeddings is not None
     assert batches.norms is not None
@@ -157,17 +176,17 @@ def test_embeddings_and_norms_of_batches_are_joined(
 
 def test_no_snippets_have_no_codes(hasher: Hasher, learned: Hasher) -> None:
     nothing = np.empty((0, 64, 28), np.float32)
-    assert hasher.encode(nothing).shape == (0, 58)
+    assert encode(hasher, nothing).shape == (0, 58)
     assert margins(hasher, nothing).shape == (0, 464)
-    assert learned.encode(nothing).shape == (0, 32)
+    assert encode(learned, nothing).shape == (0, 32)
 
 
 @pytest.mark.parametrize("step", [100, 8000, 65_536])
 def test_a_track_has_the_same_codes_however_it_arrives(
-    hasher: Hasher, music: np.ndarray, step: int
+    anyone: Hasher, music: np.ndarray, step: int
 ) -> None:
-    whole = hasher.hash_track([music])
-    blocks = hasher.hash_track(music[first : first + step] for first in range(0, len(music), step))
+    whole = anyone.hash_track([music])
+    blocks = anyone.hash_track(music[first : first + step] for first in range(0, len(music), step))
     np.testing.assert_array_equal(blocks.codes, whole.codes)
     np.testing.assert_array_equal(blocks.snippet, whole.snippet)
     assert blocks.duration_s == whole.duration_s
@@ -186,6 +205,74 @@ def test_snippets_of_a_track(hasher: Hasher, music: np.ndarray) -> None:
     np.testing.assert_array_equal(alone.codes[0], track.codes[10])
 
 
+def test_a_track_that_hears_its_surroundings(tracks: Hasher, music: np.ndarray) -> None:
+    whole = tracks.hash_track([music], embeddings=True)
+    assert whole.snippet.tolist() == list(range(39))
+    assert (whole.codes.shape, whole.codes.dtype) == ((39, 32), np.uint8)
+    assert whole.embeddings is not None
+    # Two seconds of music around a snippet are more than it hears: so far an excerpt is the track.
+    excerpt = tracks.hash_track([music[4 * RATE : 12 * RATE]], embeddings=True)
+    assert excerpt.embeddings is not None
+    np.testing.assert_array_equal(excerpt.codes[4:11], whole.codes[12:19])
+    np.testing.assert_allclose(excerpt.embeddings[4:11], whole.embeddings[12:19], atol=1e-3)
+    # Its first snippet has lost what was before it.
+    assert np.abs(excerpt.embeddings[0] - whole.embeddings[8]).max() > 0.01
+
+
+def test_a_long_track_is_heard_in_parts(tracks: Hasher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred seconds are four runs; one run of them all answers the same."""
+    long = np.concatenate([render_track(seed, 20.0, RATE) for seed in range(70, 75)])
+    spec = spectrogram([long], tracks.features)
+    starts = audible(spec, tracks.features)
+    parts = list(tracks.track_front(spec, starts))
+    assert len(parts) == 4
+    found = tracks.hash_track([long], embeddings=True)
+    assert found.snippet.tolist() == list(range(199))
+    monkeypatch.setattr(track_fronts, "SHARED_BATCH", 1000)
+    whole = tracks.hash_track([long], embeddings=True)
+    assert found.embeddings is not None
+    assert whole.embeddings is not None
+    np.testing.assert_allclose(found.embeddings, whole.embeddings, atol=1e-3)
+    # A last digit may put a number on the other side of the border between two codes.
+    assert np.mean(found.codes == whole.codes) > 0.999
+
+
+def test_answers_of_a_track_become_its_codes(anyone: Hasher, music: np.ndarray) -> None:
+    track = anyone.hash_track([music])
+    spec = spectrogram([music], anyone.features)
+    answer = anyone.respond_in_track(spec, 16 * track.snippet)
+    np.testing.assert_array_equal(anyone.quantizer.encode(answer.responses), track.codes)
+
+
+def test_music_finds_its_own_snippets(tracks: Hasher, music: np.ndarray) -> None:
+    """A query of the very music is nearest to itself, though another graph hears it."""
+    track = tracks.hash_track([music], embeddings=True)
+    assert track.embeddings is not None
+    query = tracks.hash_query([music[4 * RATE : 7 * RATE]])
+    assert query.embeddings is not None
+    rows = np.flatnonzero((query.start_frame >= 0) & (query.start_frame % 16 == 0))
+    own = 8 + query.start_frame[rows] // 16
+    assert own.tolist() == [8, 9, 10, 11, 12]
+    likeness = query.embeddings[rows] @ track.embeddings.astype(np.float32).T
+    np.testing.assert_array_equal(likeness.argmax(axis=1), own)
+    compare = compare_bytes(tracks.quantizer.byte_scores(query.responses))
+    by_code = [compare(np.full(39, row), track.codes).argmax() for row in rows]
+    np.testing.assert_array_equal(by_code, own)
+
+
+def test_numbers_of_silent_snippets_are_missing_of_shared_layers(
+    tracks: Hasher, music: np.ndarray
+) -> None:
+    gap = music[: 10 * RATE].copy()
+    gap[3 * RATE : 6 * RATE] = 0.0
+    found, whole = (tracks.hash_track([part]) for part in (gap, music[: 10 * RATE]))
+    assert found.snippet.tolist() == [*range(6), *range(11, 19)]
+    # What a snippet hears around itself reaches into the silence.
+    np.testing.assert_array_equal(found.codes[:2], whole.codes[:2])
+    np.testing.assert_array_equal(found.codes[-4:], whole.codes[-4:])
+    assert not np.array_equal(found.codes[6], whole.codes[11])
+
+
 def test_numbers_of_silent_snippets_are_missing(hasher: Hasher, music: np.ndarray) -> None:
     gap = music[: 10 * RATE].copy()
     gap[3 * RATE : 6 * RATE] = 0.0
@@ -199,34 +286,35 @@ def test_numbers_of_silent_snippets_are_missing(hasher: Hasher, music: np.ndarra
 
 
 @pytest.mark.parametrize("samples", [0, 1, 1023, 1024, 7773])
-def test_less_than_a_snippet_is_too_short(hasher: Hasher, samples: int) -> None:
+def test_less_than_a_snippet_is_too_short(anyone: Hasher, samples: int) -> None:
     music = render_track(2, 1.0, RATE)[:samples]
     with pytest.raises(AudioError, match=r"track of 0\.\d\d s is shorter than a snippet") as caught:
-        hasher.hash_track([music])
+        anyone.hash_track([music])
     assert caught.value.kind == "too-short"
     with pytest.raises(AudioError, match="query of") as caught:
-        hasher.hash_query([music])
+        anyone.hash_query([music])
     assert caught.value.kind == "too-short"
 
 
-def test_one_snippet_is_enough(hasher: Hasher) -> None:
+def test_one_snippet_is_enough(anyone: Hasher) -> None:
     music = render_track(2, 1.0, RATE)
-    assert hasher.hash_track([music[:7774]]).snippet.tolist() == [0]
+    assert anyone.hash_track([music[:7774]]).snippet.tolist() == [0]
     # The query's own, and those that reach a quarter of a second beyond it to either side.
-    assert hasher.hash_query([music[:7774]]).start_frame.tolist() == [-8, -4, 0, 4, 8]
+    assert anyone.hash_query([music[:7774]]).start_frame.tolist() == [-8, -4, 0, 4, 8]
 
 
 @pytest.mark.parametrize("level", [0.0, 1e-4])
-def test_silence_is_named(hasher: Hasher, level: float) -> None:
+def test_silence_is_named(anyone: Hasher, level: float) -> None:
     noise = level * np.random.default_rng(1).standard_normal(3 * RATE)
-    with pytest.raises(AudioError, match="track is silent: nothing above -60 dB") as caught:
-        hasher.hash_track([noise.astype(np.float32)])
-    assert caught.value.kind == "silent"
+    for what, listen in (("track", anyone.hash_track), ("query", anyone.hash_query)):
+        with pytest.raises(AudioError, match=f"{what} is silent: nothing above -60 dB") as caught:
+            listen([noise.astype(np.float32)])
+        assert caught.value.kind == "silent"
 
 
-def test_too_short_comes_before_silent(hasher: Hasher) -> None:
+def test_too_short_comes_before_silent(anyone: Hasher) -> None:
     with pytest.raises(AudioError) as caught:
-        hasher.hash_track([np.zeros(100, np.float32)])
+        anyone.hash_track([np.zeros(100, np.float32)])
     assert caught.value.kind == "too-short"
 
 
@@ -250,7 +338,11 @@ def test_a_long_query_is_less_dense(hasher: Hasher, music: np.ndarray) -> None:
     assert query.start_frame[:4].tolist() == [-8, 0, 8, 16]
 
 
-def test_what_a_query_tells_beside_its_responses(learned: Hasher, music: np.ndarray) -> None:
+@pytest.mark.parametrize("name", ["learned", "tracks"])
+def test_what_a_query_tells_beside_its_responses(
+    name: str, request: pytest.FixtureRequest, music: np.ndarray
+) -> None:
+    learned = request.getfixturevalue(name)
     excerpt = music[: 2 * RATE]
     query = learned.hash_query([excerpt])
     parts, starts = query_snippets(spectrogram([excerpt], learned.features), learned.features)
@@ -277,7 +369,11 @@ def test_a_hasher_without_an_encoder_has_no_embeddings(hasher: Hasher, music: np
         hasher.hash_track([music], embeddings=True)
 
 
-def test_embeddings_of_a_track_are_kept_where_asked_for(learned: Hasher, music: np.ndarray) -> None:
+@pytest.mark.parametrize("name", ["learned", "tracks"])
+def test_embeddings_of_a_track_are_kept_where_asked_for(
+    name: str, request: pytest.FixtureRequest, music: np.ndarray
+) -> None:
+    learned = request.getfixturevalue(name)
     plain, kept = (learned.hash_track([music], embeddings=wanted) for wanted in (False, True))
     assert plain.embeddings is None
     assert kept.embeddings is not None
@@ -285,7 +381,8 @@ def test_embeddings_of_a_track_are_kept_where_asked_for(learned: Hasher, music: 
     assert kept.embeddings.shape == (39, 64)
     np.testing.assert_array_equal(kept.codes, plain.codes)
     np.testing.assert_array_equal(kept.snippet, plain.snippet)
-    expected = learned.respond(cut(music, learned)).embeddings
+    spec = spectrogram([music], learned.features)
+    expected = learned.respond_in_track(spec, 16 * plain.snippet).embeddings
     assert expected is not None
     np.testing.assert_allclose(kept.embeddings, expected, atol=1e-3)
 
@@ -319,7 +416,7 @@ def test_shipped_models_hash_music(shipped: Hasher, music: np.ndarray) -> None:
     again = Hasher.load(str(shipped.model.path)).hash_track([music])
     np.testing.assert_array_equal(track.codes, again.codes)
     assert len(shipped.digest) == 64
-    assert shipped.encode(np.empty((0, 64, 28), np.float32)).shape[0] == 0
+    assert encode(shipped, np.empty((0, 64, 28), np.float32)).shape[0] == 0
 
 
 def test_shipped_models_know_music_again_in_noise(shipped: Hasher) -> None:
@@ -345,8 +442,9 @@ def test_keys_of_shipped_models_are_spread(shipped: Hasher) -> None:
     # The synthetic music is not what a model was fitted to, but no key may hold it all.
     found = [shipped.hash_track([render_track(seed, 5.0, RATE)]).codes for seed in range(60, 90)]
     packed, quantizer = np.concatenate(found), shipped.quantizer
+    material = quantizer.key_material(packed)
     assert 20 <= quantizer.key_bits_max <= 32
-    tables = [quantizer.postings(packed, table, 12)[1] for table in range(quantizer.n_tables)]
+    tables = [quantizer.postings(material, table, 12)[1] for table in range(quantizer.n_tables)]
     for keys in tables:
         assert keys.max() < 1 << 12
         _, counts = np.unique(keys, return_counts=True)
@@ -369,8 +467,9 @@ def test_queries_meet_the_music_in_the_tables_of_shipped_models(shipped: Hasher)
         track, query = shipped.hash_track([song]), shipped.hash_query([noisy(song, 15.0, seed)])
         (row,) = np.flatnonzero(query.start_frame == 2 * shipped.features.snippet_hop)
         probes = quantizer.probe_keys(query.responses[row][None], 12, 8)[0]
+        material = quantizer.key_material(track.codes[2:3])
         for table in range(quantizer.n_tables):
-            key = quantizer.postings(track.codes[2:3], table, 12)[1]
+            key = quantizer.postings(material, table, 12)[1]
             met.append(np.isin(key, probes[:, table]).any())
     assert np.mean(met) > 0.3
 

@@ -15,9 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 from hashing import fronts
 from hashing.errors import ModelError
 from hashing.features import FeatureConfig
-from hashing.fronts import Answer, open_front, open_fronts, open_session
+from hashing.fronts import Answer, open_front, open_session
 from hashing.models import Model, load_model, save_model
 from hashing.quantizers import SignQuantizer, open_quantizer
+from hashing.track_fronts import SeparateSnippets, open_fronts
 
 INPUTS = 64 * 28
 CONFIG = FeatureConfig()
@@ -70,8 +71,7 @@ def refused(model: Model) -> str:
 
 
 def test_responses_embeddings_and_norms(learned: Model) -> None:
-    front, query_front = open_fronts(learned, CONFIG, open_quantizer(learned))
-    assert query_front is front
+    front = open_front(learned, CONFIG, open_quantizer(learned))
     answer = front(inputs_of(5))
     assert answer.embeddings is not None
     assert answer.norms is not None
@@ -100,14 +100,14 @@ def test_responses_embeddings_and_norms(learned: Model) -> None:
 def test_an_encoder_alone_answers_with_its_embedding(learned: Model, tmp_path: Path) -> None:
     alone = graph_of({"embedding": linear(1, 64), "norm": linear(2, 1)})
     model = with_graphs(learned, tmp_path / "m", {"model": alone})
-    answer = open_fronts(model, CONFIG, open_quantizer(model))[0](inputs_of(5))
+    answer = open_front(model, CONFIG, open_quantizer(model))(inputs_of(5))
     assert answer.responses is answer.embeddings
     np.testing.assert_allclose(answer.responses, inputs_of(5) @ linear(1, 64), atol=1e-4)
 
 
 def test_a_graph_of_responses_alone(tmp_path: Path) -> None:
     model = random_model(tmp_path / "m")
-    answer = open_fronts(model, CONFIG, open_quantizer(model))[0](inputs_of(3))
+    answer = open_front(model, CONFIG, open_quantizer(model))(inputs_of(3))
     assert answer.responses.shape == (3, 464)
     assert answer.embeddings is None
     assert answer.norms is None
@@ -123,12 +123,18 @@ def test_outputs_are_told_by_their_names(tmp_path: Path, order: int) -> None:
         {"model": graph_of({name: matrices[name] for name in names})},
     )
     inputs = inputs_of(4)
-    answer = open_fronts(model, CONFIG, open_quantizer(model))[0](inputs)
+    answer = open_front(model, CONFIG, open_quantizer(model))(inputs)
     assert answer.embeddings is not None
     assert answer.norms is not None
     np.testing.assert_allclose(answer.responses, inputs @ matrices["responses"], atol=1e-4)
     np.testing.assert_allclose(answer.embeddings, inputs @ matrices["embedding"], atol=1e-4)
     np.testing.assert_allclose(answer.norms, (inputs @ matrices["norm"])[:, 0], atol=1e-4)
+
+
+def test_tracks_and_queries_mostly_share_a_front(learned: Model) -> None:
+    tracks, query_front = open_fronts(learned, CONFIG, open_quantizer(learned))
+    assert isinstance(tracks, SeparateSnippets)
+    assert tracks.front is query_front
 
 
 def test_queries_may_have_a_graph_of_their_own(learned: Model, tmp_path: Path) -> None:
@@ -138,9 +144,10 @@ def test_queries_may_have_a_graph_of_their_own(learned: Model, tmp_path: Path) -
         {"model": graph_of({"embedding": linear(1, 64)}), "query": learned.graph("model")},
     )
     assert model.graphs == ["model", "query"]
-    front, query_front = open_fronts(model, CONFIG, open_quantizer(model))
+    tracks, query_front = open_fronts(model, CONFIG, open_quantizer(model))
+    assert isinstance(tracks, SeparateSnippets)
     inputs = inputs_of(3)
-    np.testing.assert_allclose(front(inputs).responses, inputs @ linear(1, 64), atol=1e-4)
+    np.testing.assert_allclose(tracks.front(inputs).responses, inputs @ linear(1, 64), atol=1e-4)
     expected = open_front(learned, CONFIG, open_quantizer(learned))(inputs)
     np.testing.assert_array_equal(query_front(inputs).responses, expected.responses)
     # It is part of the model's identity, and is checked as the other is.
@@ -161,7 +168,9 @@ def test_a_hasher_that_brings_a_function_needs_no_graph(learned: Model) -> None:
 
     model = Model(learned.path / "nowhere", learned.config, {}, "")
     own = Own(np.zeros(2), np.ones(2), np.array([[0, 1]]))
-    for front in open_fronts(model, CONFIG, own):
+    tracks, query_front = open_fronts(model, CONFIG, own)
+    assert isinstance(tracks, SeparateSnippets)
+    for front in (tracks.front, query_front):
         answer = front(inputs_of(3))
         np.testing.assert_array_equal(answer.responses, inputs_of(3)[:, :2])
         assert answer.embeddings is None
@@ -169,7 +178,7 @@ def test_a_hasher_that_brings_a_function_needs_no_graph(learned: Model) -> None:
 
 def test_no_snippets_have_no_answers(learned: Model, tmp_path: Path) -> None:
     for model in (learned, random_model(tmp_path / "m")):
-        answer = open_fronts(model, CONFIG, open_quantizer(model))[0](inputs_of(0))
+        answer = open_front(model, CONFIG, open_quantizer(model))(inputs_of(0))
         assert answer.responses.shape[0] == 0
         assert open_quantizer(model).encode(answer.responses).shape[0] == 0
 
@@ -189,6 +198,19 @@ def test_answers_are_joined() -> None:
     assert plain.responses[:, 0].tolist() == [0, 0, 0, 0, 1]
     assert plain.embeddings is None
     assert plain.norms is None
+
+
+def test_some_of_the_answers() -> None:
+    values = np.arange(8, dtype=np.float32).reshape(4, 2)
+    answer = Answer(values, values + 10, values[:, 0] + 20)
+    some = answer.take(np.array([2, 0, 2]))
+    assert some.embeddings is not None
+    assert some.norms is not None
+    assert some.responses.tolist() == [[4, 5], [0, 1], [4, 5]]
+    assert some.embeddings.tolist() == [[14, 15], [10, 11], [14, 15]]
+    assert some.norms.tolist() == [24, 20, 24]
+    none = Answer(values).take(np.empty(0, np.int64))
+    assert (none.responses.shape, none.embeddings, none.norms) == ((0, 2), None, None)
 
 
 # --- graphs that do not fit

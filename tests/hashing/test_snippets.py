@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +14,16 @@ from hashing.features import (
     FeatureConfig,
     spectrogram,
 )
-from hashing.snippets import LONG_QUERY_S, fill_edges, query_snippets, snippets, standardise
+from hashing.snippets import (
+    LONG_QUERY_S,
+    audible,
+    fill_edges,
+    query_snippets,
+    snippets,
+    standardise,
+    standardise_frames,
+    windows,
+)
 from hashing.synthesis import render_track
 
 # Frames of 32 samples, so that a second of audio is several blocks of the transform.
@@ -37,6 +48,48 @@ def test_snippets_share_the_memory_of_the_spectrogram() -> None:
     cut, _ = snippets(spec, FeatureConfig())
     assert np.shares_memory(cut, spec)
     assert not cut.flags.writeable
+
+
+@given(frames=st.integers(0, 30), width=st.integers(1, 6))
+def test_a_window_begins_at_every_frame(frames: int, width: int) -> None:
+    config = dataclasses.replace(SMALL, snippet_frames=width)
+    spec = np.arange(frames * 8, dtype=np.float32).reshape(frames, 8)
+    cut = windows(spec, config)
+    assert cut.shape == (max(0, frames - width + 1), 8, width)
+    assert cut.dtype == np.float32
+    for start, one in enumerate(cut):
+        np.testing.assert_array_equal(one, spec[start : start + width].T)
+    if len(cut):
+        assert np.shares_memory(cut, spec)
+        assert not cut.flags.writeable
+
+
+@given(
+    loud=st.sets(st.integers(0, 59)),
+    frames=st.integers(0, 60),
+    hop=st.one_of(st.none(), st.integers(1, 9)),
+)
+def test_a_snippet_is_audible_where_one_of_its_cells_is(
+    loud: set[int], frames: int, hop: int | None
+) -> None:
+    spec = np.full((60, 8), -60.0, np.float32)
+    spec[list(loud), 3] = -59.9
+    starts = audible(spec[:frames], SMALL, hop)
+    assert starts.dtype == np.int32
+    assert starts.tolist() == [
+        start
+        for start in range(0, frames - 4, hop or SMALL.snippet_hop)
+        if loud & set(range(start, start + 5))
+    ]
+    cut, same = snippets(spec[:frames], SMALL, hop)
+    np.testing.assert_array_equal(same, starts)
+    np.testing.assert_array_equal(cut, windows(spec[:frames], SMALL)[starts])
+
+
+def test_what_is_no_number_is_not_audible() -> None:
+    spec = np.zeros((20, 8), np.float32)
+    spec[7, 2] = np.nan
+    assert audible(spec, SMALL, 1).tolist() == [0, 1, 2, *range(8, 16)]
 
 
 def test_only_silent_snippets_are_left_out() -> None:
@@ -202,3 +255,119 @@ def test_no_snippets_have_no_input() -> None:
 
 def test_a_snippet_of_one_level_has_a_finite_input() -> None:
     np.testing.assert_array_equal(standardise(np.full((1, 8, 5), -3.0, np.float32), SMALL), 0.0)
+
+
+# --- frames that snippets share
+
+
+def standardised_one_by_one(spec: np.ndarray, config: FeatureConfig) -> np.ndarray:
+    """By the definition: every frame as the middle one of a snippet, cut off at the ends."""
+    out, width = np.empty(spec.shape), config.snippet_frames
+    for frame in range(len(spec)):
+        first = frame - width // 2
+        around = spec[max(0, first) : first + width].astype(np.float64)
+        floor = around.max() - config.dynamic_range_db
+        # The floor of a frame is that of its own snippet; so are mean and deviation, of frames that
+        # were raised to floors of their own.
+        out[frame] = np.maximum(spec[frame].astype(np.float64), floor)
+    raised = out.copy()
+    for frame in range(len(spec)):
+        first = frame - width // 2
+        around = raised[max(0, first) : first + width]
+        out[frame] = (raised[frame] - around.mean()) / (around.std() + 1e-6)
+    return out
+
+
+@given(
+    frames=st.integers(1, 70),
+    width=st.integers(1, 12),
+    bands=st.integers(1, 4),
+    seed=st.integers(0, 1000),
+)
+def test_a_frame_is_standardised_with_those_around_it(
+    frames: int, width: int, bands: int, seed: int
+) -> None:
+    config = dataclasses.replace(SMALL, snippet_frames=width, n_bands=bands)
+    rng = np.random.default_rng(seed)
+    # Here and there louder, so that the floor is at work.
+    spec = rng.uniform(-100.0, -40.0, (frames, bands)) + 40.0 * (rng.random((frames, 1)) < 0.1)
+    spec = spec.astype(np.float32)
+    before = spec.copy()
+    out = standardise_frames(spec, config)
+    np.testing.assert_array_equal(spec, before)
+    assert out.dtype == np.float32
+    # One cell alone is its own mean.
+    expected = standardised_one_by_one(spec, config)
+    np.testing.assert_allclose(out, expected, atol=1e-3 if width * bands > 1 else 10.0)
+
+
+def test_the_middle_of_a_snippet_is_standardised_as_the_snippet_is() -> None:
+    # Where nothing is below a floor.
+    config = FeatureConfig()
+    spec = np.random.default_rng(1).uniform(-50.0, 0.0, (90, 64)).astype(np.float32)
+    shared = standardise_frames(spec, config)
+    alone = standardise(windows(spec, config), config).reshape(-1, 64, 28)
+    for start in (0, 1, 40, 62):
+        np.testing.assert_allclose(shared[start + 14], alone[start, :, 14], atol=1e-4)
+
+
+def test_the_ends_of_a_spectrogram_are_no_music() -> None:
+    # Six frames are the whole world of the first: it is not standardised with padding.
+    config = FeatureConfig(n_bands=4, snippet_frames=12)
+    spec = np.random.default_rng(2).uniform(-50.0, 0.0, (40, 4)).astype(np.float32)
+    out = standardise_frames(spec, config)
+    head, tail = spec[:6], spec[-7:]
+    np.testing.assert_allclose(out[0], (spec[0] - head.mean()) / head.std(), atol=1e-4)
+    np.testing.assert_allclose(out[-1], (spec[-1] - tail.mean()) / tail.std(), atol=1e-4)
+
+
+def test_spectrograms_of_a_batch_do_not_meet() -> None:
+    rng = np.random.default_rng(3)
+    batch = rng.uniform(-90.0, 0.0, (2, 3, 33, 8)).astype(np.float32)
+    batch[1] -= 30.0
+    out = standardise_frames(batch, SMALL)
+    assert out.shape == batch.shape
+    for place in np.ndindex(2, 3):
+        np.testing.assert_array_equal(out[place], standardise_frames(batch[place], SMALL))
+
+
+@given(gain_db=st.floats(-30.0, 30.0), seed=st.integers(0, 1000))
+def test_level_does_not_change_a_standardised_frame(gain_db: float, seed: int) -> None:
+    spec = np.random.default_rng(seed).uniform(-90.0, 0.0, (30, 8)).astype(np.float32)
+    louder = (spec + np.float32(gain_db)).astype(np.float32)
+    np.testing.assert_allclose(
+        standardise_frames(louder, SMALL), standardise_frames(spec, SMALL), atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("level", [-100.0, -33.3, 0.0])
+@pytest.mark.parametrize("frames", [1, 5, 200])
+def test_frames_of_one_level_are_nothing(level: float, frames: int) -> None:
+    spec = np.full((frames, 64), level, np.float32)
+    np.testing.assert_array_equal(standardise_frames(spec, FeatureConfig()), 0.0)
+
+
+@pytest.mark.parametrize("level", [-100.0, -90.3, -60.7])
+def test_near_silence_is_not_blown_up(level: float) -> None:
+    """Squares of a hundred dB have few digits left for a deviation of a hundredth of one."""
+    config = FeatureConfig()
+    rng = np.random.default_rng(4)
+    spec = np.full((3000, 64), level, np.float32)
+    place = rng.integers(3000, size=60), rng.integers(64, size=60)
+    spec[place] += rng.uniform(0.1, 0.5, 60).astype(np.float32)
+    out = standardise_frames(spec, config)
+    np.testing.assert_allclose(out, standardised_one_by_one(spec, config), atol=0.01)
+    # No cell of so many can be further from their mean.
+    assert 20.0 < np.abs(out).max() <= np.sqrt(64 * 28)
+
+
+def test_a_loud_start_does_not_blur_what_comes_after_it() -> None:
+    # Half an hour of music, then an end that is almost still: a sum over all would forget it.
+    config = FeatureConfig()
+    rng = np.random.default_rng(5)
+    end = np.full((60, 64), -100.0, np.float32)
+    end[::7, 5] += np.float32(0.01)
+    spec = np.concatenate((rng.uniform(-90.0, 0.0, (57_600, 64)).astype(np.float32), end))
+    # A floor reaches half a snippet, mean and deviation another half.
+    alone = standardise_frames(spec[-60:], config)
+    np.testing.assert_array_equal(standardise_frames(spec, config)[-32:], alone[-32:])

@@ -291,6 +291,6 @@ def test_hashes_are_fitted_to_its_embeddings(kind: str, imported: Model, rows: R
     answer, below = head.respond(cut), hasher.respond(cut)
     assert answer.embeddings is not None
     np.testing.assert_allclose(answer.embeddings, below.embeddings, atol=1e-6)
-    codes = head.encode(cut)
+    codes = head.quantizer.encode(answer.responses)
     assert codes.shape == (50, 2)
     assert len(np.unique(codes, axis=0)) > 25

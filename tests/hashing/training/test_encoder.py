@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.special import logsumexp
 from training_fixture import (
     FEATURES,
@@ -21,23 +19,27 @@ from training_fixture import (
 
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError
+from hashing.features import spectrogram
+from hashing.fronts import Answer
 from hashing.learned import LearnedQuantizer
 from hashing.memory_index import memory_searcher
-from hashing.snippets import standardise
+from hashing.snippets import standardise, standardise_frames
 from hashing.synthesis import render_track
+from hashing.track_fronts import Reach, SeparateSnippets, SharedLayers
 from hashing.training import encoder
-from hashing.training import pairs as pairs_module
 from hashing.training.encoder import (
     State,
+    clean_music,
     contrast,
     encode,
     export,
     loss_of,
     recall,
-    run_graph,
     train,
 )
-from hashing.training.networks import ConvEncoder
+from hashing.training.export import encoder_graph, track_graph
+from hashing.training.light import LightTraining, train_light
+from hashing.training.networks import TrackEncoder
 from hashing.training.pairs import EncoderTraining, Pairs
 from hashing.training.pool import SnippetPool
 
@@ -50,159 +52,6 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def changed(**values: object) -> EncoderTraining:
     return dataclasses.replace(TINY_ENCODER, **values)  # type: ignore[arg-type]
-
-
-# The learning rate.
-
-
-def test_the_learning_rate_rises_stays_and_falls() -> None:
-    settings = changed(steps=100, warm_up=10, decay_share=0.4, learning_rate=2.0)
-    rates = [settings.learning_rate_at(step) for step in range(100)]
-    assert rates[:3] == pytest.approx([0.2, 0.4, 0.6])
-    assert rates[9:60] == [2.0] * 51
-    # A quarter, a half and three quarters of the way down: 1 + cos of 45°, 90° and 135°.
-    assert rates[70] == pytest.approx(1.0 + math.sqrt(0.5))
-    assert rates[80] == pytest.approx(1.0)
-    assert rates[90] == pytest.approx(1.0 - math.sqrt(0.5))
-    assert np.all(np.diff(rates[60:]) < 0)
-    assert 0 < rates[99] < 0.01
-
-
-@given(steps=st.integers(1, 400), warm_up=st.integers(0, 50), share=st.floats(0, 1))
-def test_the_learning_rate_is_never_above_its_height(
-    steps: int, warm_up: int, share: float
-) -> None:
-    settings = changed(steps=steps, warm_up=warm_up, decay_share=share, learning_rate=1.0)
-    rates = [settings.learning_rate_at(step) for step in range(steps)]
-    assert all(0.0 < rate <= 1.0 for rate in rates)
-
-
-def test_draws_differ_by_seed_stage_and_step() -> None:
-    def first(seed: int, stage: int, step: int) -> float:
-        return float(changed(seed=seed).seeds(stage, step).random())
-
-    assert first(1, 2, 3) == first(1, 2, 3)
-    assert len({first(1, 2, 3), first(2, 2, 3), first(1, 3, 3), first(1, 2, 4)}) == 4
-
-
-# Pairs.
-
-
-def coded_pool(tiles: int = 12, versions: int = 3, frames: int = 46) -> SnippetPool:
-    """Cells that tell where they are: band 0 the tile, band 1 the version, others the frame."""
-    spectra = np.empty((tiles, versions, frames, FEATURES.n_bands), dtype=np.float16)
-    spectra[..., 0] = np.arange(tiles)[:, None, None]
-    spectra[..., 1] = np.arange(versions)[:, None]
-    spectra[..., 2:] = np.arange(frames)[:, None]
-    return SnippetPool(spectra, FEATURES)
-
-
-def coded_pairs(monkeypatch: pytest.MonkeyPatch, pool: SnippetPool, **values: object) -> Pairs:
-    """Pairs of a coded pool, given as they are cut: standardising would hide the numbers."""
-    monkeypatch.setattr(pairs_module, "_standard", lambda cut, config: cut)
-    quiet = {
-        "noise_chance": 0.0,
-        "equaliser_chance": 0.0,
-        "shifted_steps": 10,
-        "jitter": 3,
-    }
-    return Pairs(pool, np.empty((0, 16), np.float16), changed(**{**quiet, **values}))
-
-
-def test_pairs_at_first_are_of_one_moment_up_to_half_a_hop_off(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    pairs = coded_pairs(monkeypatch, coded_pool())
-    late, versions, first = [], [], []
-    for step in range(80):
-        clean, heard = pairs.draw(np.random.default_rng(step), 10, 9)
-        assert clean.shape == heard.shape == (10, 16, 14)
-        # Tiles of a batch differ, and are the same on both sides.
-        tile = clean[:, 0, 0]
-        assert len(set(tile)) == 10
-        np.testing.assert_array_equal(heard[:, 0], np.repeat(tile[:, None], 14, axis=1))
-        assert np.all(clean[:, 1] == 0)
-        for side in (clean, heard):
-            np.testing.assert_array_equal(np.diff(side[:, 2], axis=1), 1.0)
-        late += (heard[:, 2, 0] - clean[:, 2, 0]).tolist()
-        versions += heard[:, 1, 0].tolist()
-        first += clean[:, 2, 0].tolist()
-    assert sorted(set(late)) == list(range(-8, 9))
-    assert abs(np.mean(late)) < 4 * math.sqrt((17**2 - 1) / 12 / 800)
-    assert sorted(set(versions)) == [1, 2]
-    # 33 places for a snippet in 46 frames, 8 of them at each end for a late or an early one.
-    assert sorted(set(first)) == list(range(8, 25))
-
-
-def test_pairs_later_are_at_their_place_and_lack_an_edge(monkeypatch: pytest.MonkeyPatch) -> None:
-    pairs = coded_pairs(monkeypatch, coded_pool(), masked_chance=0.6)
-    late, lost = [], []
-    for step in range(60):
-        clean, heard = pairs.draw(np.random.default_rng(step), 12, 10)
-        np.testing.assert_array_equal(np.diff(clean[:, 2], axis=1), 1.0)
-        for one, frames in zip(clean[:, 2], heard[:, 2], strict=True):
-            same = np.diff(frames) == 0
-            begin = int(np.argmin(same)) + 1 if same[0] else int(frames[1] - frames[0] != 1)
-            end = int(np.argmin(same[::-1])) + 1 if same[-1] else int(frames[-1] - frames[-2] != 1)
-            assert not (begin and end)
-            kept = frames[begin : 14 - end]
-            np.testing.assert_array_equal(np.diff(kept), 1.0)
-            # What was not heard is the mean of what was.
-            np.testing.assert_allclose(np.delete(frames, range(begin, 14 - end)), kept.mean())
-            late.append(kept[0] - begin - one[0])
-            lost.append(begin - end)
-    assert sorted(set(late)) == list(range(-3, 4))
-    # A hop of 16 frames, queries every four of them, half a snippet at most: four frames.
-    assert FEATURES.query_margin == 4
-    assert sorted(set(lost)) == list(range(-4, 5))
-    assert abs(np.mean(np.array(lost) != 0) - 0.6) < 4 * math.sqrt(0.24 / 720)
-
-
-def test_a_batch_larger_than_the_pool_draws_tiles_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    pairs = coded_pairs(monkeypatch, coded_pool(tiles=3))
-    clean, _ = pairs.draw(np.random.default_rng(1), 40, 0)
-    assert sorted(set(clean[:, 0, 0])) == [0, 1, 2]
-    alone = coded_pairs(monkeypatch, coded_pool(versions=1))
-    assert np.all(alone.draw(np.random.default_rng(1), 8, 0)[1][:, 1] == 0)
-
-
-def test_noise_is_added_at_the_ratio_that_was_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    pairs = coded_pairs(monkeypatch, coded_pool(), noise_chance=1.0, noise_snr_db=(5.0, 5.0))
-    noise = np.random.default_rng(1).normal(-30.0, 8.0, (200, 16)).astype(np.float16)
-    cut = np.random.default_rng(2).normal(-20.0, 6.0, (6, 16, 14)).astype(np.float32)
-    before = 10.0 ** (cut.astype(np.float64) / 10.0)
-    noisy = dataclasses.replace(pairs, noise=noise)._degrade(cut, np.random.default_rng(3))
-    added = 10.0 ** (noisy.astype(np.float64) / 10.0) - before
-    ratio = 10.0 * np.log10(before.mean(axis=(1, 2)) / added.mean(axis=(1, 2)))
-    np.testing.assert_allclose(ratio, 5.0, atol=0.01)
-    # It has the shape of a piece of the noise.
-    windows = np.lib.stride_tricks.sliding_window_view(noise.astype(np.float64), 14, axis=0)
-    shape = 10.0 * np.log10(added[0])
-    levels = [(shape - window).std() for window in windows]
-    assert min(levels) < 0.01
-
-
-def test_the_equaliser_tilts_bands_and_no_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    pairs = coded_pairs(monkeypatch, coded_pool(), equaliser_chance=0.5)
-    gains = pairs._degrade(np.zeros((2000, 16, 14), np.float32), np.random.default_rng(1))
-    assert np.all(gains == gains[:, :, :1])
-    touched = gains[:, :, 0].any(axis=1)
-    assert abs(touched.mean() - 0.5) < 4 * math.sqrt(0.25 / 2000)
-    # Six knots over 16 bands: at the ends a knot alone, in between a line, so that three bands
-    # from one knot to the next differ by equal steps.
-    moved = gains[touched, :, 0]
-    assert moved[:, [0, 15]].std() == pytest.approx(pairs_module.EQUALISER_DB, rel=0.06)
-    np.testing.assert_allclose(np.diff(moved[:, :4], n=2, axis=1), 0.0, atol=1e-4)
-
-
-def test_what_is_drawn_is_standardised_and_decided_by_the_generator() -> None:
-    pairs = encoder_pairs()
-    drawn = [pairs.draw(TINY_ENCODER.seeds(1, step), 16, 0) for step in (5, 5, 6)]
-    for side in drawn[0]:
-        np.testing.assert_allclose(side.mean(axis=(1, 2)), 0.0, atol=1e-4)
-        np.testing.assert_allclose(side.std(axis=(1, 2)), 1.0, atol=1e-3)
-    np.testing.assert_array_equal(drawn[0], drawn[1])
-    assert not np.array_equal(drawn[0], drawn[2])
 
 
 # The loss.
@@ -417,28 +266,55 @@ def test_recall_by_counting(learned: tuple[State, Pairs, Log]) -> None:
 # The model.
 
 
+@pytest.fixture(scope="module")
+def pupil(
+    learned: tuple[State, Pairs, Log], tmp_path_factory: pytest.TempPathFactory
+) -> TrackEncoder:
+    """A light encoder that answers much as the other does."""
+    state, pairs, _ = learned
+    settings = LightTraining(channels=(16, 24, 32), steps=120, learning_rate=4e-3)
+    unheard = encoder_pairs(pairs.settings, seed=2)
+    work = tmp_path_factory.mktemp("pupil")
+    return train_light(pairs, unheard, state.trained, settings, work, Log())[0].trained
+
+
+def windows_of(spec: np.ndarray, starts: np.ndarray, reach: Reach) -> torch.Tensor:
+    """Snippets of a spectrogram in dB with what is around them, as a `TrackEncoder` takes them."""
+    ends = ((reach.before, reach.after), (0, 0))
+    padded = np.pad(standardise_frames(spec, FEATURES), ends)
+    width = reach.frames(1, FEATURES)
+    return torch.from_numpy(np.stack([padded[start : start + width].T for start in starts]))
+
+
 @pytest.mark.parametrize("with_light", [False, True])
 def test_the_exported_model_finds_an_excerpt(
-    learned: tuple[State, Pairs, Log], tmp_path: Path, with_light: bool
+    learned: tuple[State, Pairs, Log], pupil: TrackEncoder, tmp_path: Path, with_light: bool
 ) -> None:
     state, pairs, _ = learned
-    # Any other encoder will do to tell the two apart: here the one before the running mean.
-    light = state.network if with_light else None
-    assert isinstance(light, ConvEncoder | None)
+    light = pupil if with_light else None
     model = export(tmp_path / "m", state, pairs, light, {"heard": 7}, "# Card")
-    hasher = Hasher(model)
     assert model.graphs == (["model", "query"] if with_light else ["model"])
+    assert model.config["training"]["heard"] == 7
+    assert model.config["training"]["seed"] == 3
+    hasher = Hasher.load(str(tmp_path / "m"))
+    assert hasher.digest == model.digest
+    assert isinstance(hasher.track_front, SharedLayers if with_light else SeparateSnippets)
     quantizer = hasher.quantizer
     assert isinstance(quantizer, LearnedQuantizer)
     assert (quantizer.code_bytes, quantizer.n_tables, quantizer.key_bits_max) == (8, 4, 12)
-    assert model.config["training"]["heard"] == 7
-    assert model.config["training"]["seed"] == 3
-    # Both graphs say what the networks say; queries go to the one that was trained longest.
-    cut = pairs.pool.snippets(np.arange(32), np.zeros(32, np.int64), np.full(32, 9))
-    inputs = standardise(cut, FEATURES).reshape(32, 16, 14)
-    for front, network in ((hasher.front, light or state.trained), (hasher.query_front, None)):
-        expected, _ = encode((network or state.trained).eval(), inputs, state.device)
-        answer = hasher.respond(cut, front)
+    # Both graphs say what the networks say; queries go to the full one.
+    spec = pairs.pool.spectra[5, 0].astype(np.float32)
+    starts = np.arange(0, 29, 3)
+    cut = pairs.pool.snippets(np.full_like(starts, 5), np.zeros_like(starts), starts)
+    inputs = standardise(cut, FEATURES).reshape(cut.shape)
+    full, _ = encode(state.trained, inputs, state.device)
+    in_track = full
+    if with_light:
+        with torch.no_grad():
+            in_track = pupil(windows_of(spec, starts, pupil.reach)).numpy()
+        assert np.abs(in_track - full).max() > 0.1
+    heard = hasher.respond(cut), full
+    for answer, expected in (heard, (hasher.respond_in_track(spec, starts), in_track)):
         assert answer.embeddings is not None
         np.testing.assert_allclose(answer.embeddings, expected, atol=2e-3)
         # Responses are turned as the product quantizer asks, which keeps all cosines.
@@ -453,30 +329,105 @@ def test_the_exported_model_finds_an_excerpt(
         assert abs(best.offset_s - first_s) <= 0.25  # half a hop
 
 
-def test_statistics_are_those_of_clean_snippets(
-    learned: tuple[State, Pairs, Log], tmp_path: Path
+def test_a_track_is_hashed_by_the_light_encoder(
+    learned: tuple[State, Pairs, Log], pupil: TrackEncoder, tmp_path: Path
 ) -> None:
     state, pairs, _ = learned
-    model = export(tmp_path / "m", state, pairs, None, {}, "# Card")
-    quantizer = LearnedQuantizer.from_model(model)
-    tile, offset = (part.ravel() for part in np.mgrid[:32, :29])  # every snippet
-    clean = pairs.pool.snippets(tile, np.zeros_like(tile), offset)
-    inputs = standardise(clean, FEATURES)
-    embeddings = run_graph(model.graph("model"), inputs)
-    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1.0, atol=1e-4)
-    responses = run_graph(model.graph("model"), inputs, "responses")
-    margins = quantizer.head.margins(responses)
+    hasher = Hasher(export(tmp_path / "m", state, pairs, pupil, {}, "# Card"))
+    song = render_track(410, 8.0, RATE)
+    hashed = hasher.hash_track([song], embeddings=True)
+    spec = spectrogram([song], FEATURES)
+    starts = np.arange(0, len(spec) - 14 + 1, FEATURES.snippet_hop)
+    np.testing.assert_array_equal(hashed.snippet, np.arange(len(starts)))
+    with torch.no_grad():
+        expected = pupil(windows_of(spec, starts, pupil.reach)).numpy()
+    assert hashed.embeddings is not None
+    np.testing.assert_allclose(hashed.embeddings, expected, atol=3e-3)
+    # Codes are those of the same answers.
+    responses = hasher.respond_in_track(spec, starts).responses
+    np.testing.assert_array_equal(hashed.codes, hasher.quantizer.encode(responses))
+
+
+def every_answer(state: State, pupil: TrackEncoder | None, pairs: Pairs) -> np.ndarray:
+    """Embeddings [tiles, offsets, d] of all clean snippets of a pool, by the networks of torch."""
+    pool = pairs.pool
+    tiles, offsets = len(pool.spectra), np.arange(pool.offsets)
+    if pupil is None:
+        tile, offset = (part.ravel() for part in np.mgrid[:tiles, : pool.offsets])
+        cut = pool.snippets(tile, np.zeros_like(tile), offset)
+        inputs = standardise(cut, FEATURES).reshape(cut.shape)
+        return encode(state.trained, inputs, state.device)[0].reshape(tiles, pool.offsets, -1)
+    clean = pool.spectra[:, 0].astype(np.float32)
+    with torch.no_grad():
+        found = [pupil(windows_of(spec, offsets, pupil.reach)).numpy() for spec in clean]
+    return np.stack(found)
+
+
+@pytest.mark.parametrize("with_light", [False, True])
+def test_clean_music_is_snippets_from_anywhere_in_tiles(
+    learned: tuple[State, Pairs, Log],
+    pupil: TrackEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+    with_light: bool,
+) -> None:
+    monkeypatch.setattr(encoder, "STATISTICS_SNIPPETS", 403)
+    state, pairs, _ = learned
+    if with_light:
+        graph = track_graph(16, *pupil.folded(), pupil.reach)
+        reach, every = pupil.reach, every_answer(state, pupil, pairs)
+    else:
+        layers, project, _ = state.trained.folded()
+        graph = encoder_graph(16, 14, layers, project)
+        reach, every = None, every_answer(state, None, pairs)
+    found = clean_music(graph, reach, pairs)
+    assert found.dtype == np.float32
+    assert found.shape == (400, 16)  # four of each of a hundred tiles
+    places = []
+    for four in found.reshape(100, 4, 16):
+        off = np.abs(every[:, :, None] - four).max(axis=-1)
+        tile = int(off.min(axis=1).max(axis=-1).argmin())
+        offset = off[tile].argmin(axis=0)
+        assert off[tile].min(axis=0).max() < 2e-3
+        assert len(set(offset)) == 4
+        places += [(tile, int(one)) for one in offset]
+    tiles, offsets = (np.array(part) for part in zip(*places, strict=True))
+    assert np.all(np.diff(tiles) >= 0)
+    # A hundred draws of 32 miss one of them with a chance of 4 %, and 400 no one of 29 places.
+    assert len(set(tiles)) > 25
+    assert sorted(set(offsets)) == list(range(29))
+    np.testing.assert_array_equal(found, clean_music(graph, reach, pairs))
+    reseeded = dataclasses.replace(pairs, settings=changed(seed=9))
+    assert not np.array_equal(found, clean_music(graph, reach, reseeded))
+
+
+@pytest.mark.parametrize("with_light", [False, True])
+def test_statistics_are_those_of_clean_snippets(
+    learned: tuple[State, Pairs, Log], pupil: TrackEncoder, tmp_path: Path, with_light: bool
+) -> None:
+    state, pairs, _ = learned
+    light = pupil if with_light else None
+    hasher = Hasher(export(tmp_path / "m", state, pairs, light, {}, "# Card"))
+    quantizer = hasher.quantizer
+    assert isinstance(quantizer, LearnedQuantizer)
+    clean, starts = pairs.pool.spectra[:, 0].astype(np.float32), np.arange(29)  # every snippet
+    answer = Answer.join([hasher.respond_in_track(spec, starts) for spec in clean])
+    assert answer.embeddings is not None
+    np.testing.assert_allclose(np.linalg.norm(answer.embeddings, axis=1), 1.0, atol=1e-4)
+    margins = quantizer.head.margins(answer.responses)
     # Half of all bits are one, and half of all margins are within a spread.
     np.testing.assert_allclose((margins > 0).mean(axis=0), 0.5, atol=0.04)
     assert abs((np.abs(margins) < 1).mean() - 0.5) < 0.05
     # A byte for two numbers keeps nearly all of them.
-    kept = quantizer.decode(quantizer.encode(responses))
-    assert np.mean((kept - responses) ** 2) < 0.05 * np.mean(responses.var(axis=0))
+    kept = quantizer.decode(quantizer.encode(answer.responses))
+    lost = np.mean((kept - answer.responses) ** 2)
+    assert lost < 0.05 * np.mean(answer.responses.var(axis=0))
 
 
+@pytest.mark.parametrize("with_light", [False, True])
 def test_the_same_state_gives_the_same_model(
-    learned: tuple[State, Pairs, Log], tmp_path: Path
+    learned: tuple[State, Pairs, Log], pupil: TrackEncoder, tmp_path: Path, with_light: bool
 ) -> None:
     state, pairs, _ = learned
-    first, again = (export(tmp_path / n, state, pairs, None, {}, "# Card") for n in ("a", "b"))
+    light = pupil if with_light else None
+    first, again = (export(tmp_path / n, state, pairs, light, {}, "# Card") for n in ("a", "b"))
     assert first.digest == again.digest

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -11,18 +12,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hashing.training.export import Convolution, append_linear, encoder_graph
-from hashing.training.networks import ConvEncoder
+from hashing.track_fronts import Reach
+from hashing.training.export import Convolution, append_linear, encoder_graph, track_graph
+from hashing.training.networks import ConvEncoder, TrackEncoder
 
 Heads = tuple[np.ndarray, np.ndarray]
+Network = TypeVar("Network", ConvEncoder, TrackEncoder)
 
 
 def run(graph: bytes, snippets: np.ndarray) -> dict[str, np.ndarray]:
     """All outputs of a graph, in its order."""
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     names = [end.name for end in session.get_outputs()]
+    (source,) = (end.name for end in session.get_inputs())
     flat = snippets.reshape(len(snippets), math.prod(snippets.shape[1:]))
-    found = session.run(names, {"snippets": flat})
+    found = session.run(names, {source: flat})
     return dict(zip(names, found, strict=True))
 
 
@@ -33,9 +37,13 @@ def trained(
     dimensions: int = 10,
     bits: int = 12,
 ) -> ConvEncoder:
-    """An encoder that has seen batches, so that what normalises them is not one and zero."""
+    """An encoder that has seen batches."""
     torch.manual_seed(1)
-    network = ConvEncoder(bands, frames, channels, dimensions, bits)
+    return seen(ConvEncoder(bands, frames, channels, dimensions, bits), bands, frames)
+
+
+def seen(network: Network, bands: int, frames: int) -> Network:
+    """The network after batches, so that what normalises them is not one and zero."""
     with torch.no_grad():
         for name, value in network.named_parameters():
             if name.startswith("trunk") and value.ndim == 1:
@@ -171,9 +179,11 @@ def check_file(graph: bytes) -> onnx.ModelProto:
     assert {node.domain for node in model.graph.node} == {""}
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 15)]
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    assert types.pop("image_shape") == onnx.TensorProto.INT64
     assert types.pop("tiny") == onnx.TensorProto.FLOAT
-    assert set(types.values()) == {onnx.TensorProto.FLOAT16}
+    half = {name for name in types if name.endswith("_half")}
+    assert {types.pop(name) for name in half} == {onnx.TensorProto.FLOAT16}
+    # Sizes are whole numbers; there is nothing else.
+    assert set(types.values()) == {onnx.TensorProto.INT64}
     assert all(not tensor.external_data for tensor in model.graph.initializer)
     return model
 
@@ -241,3 +251,93 @@ def test_a_layer_of_one_channel_is_a_sum() -> None:
     found = run(encoder_graph(3, 3, [layer], project), np.full((1, 9), 0.5, np.float32))
     assert found["norm"][0, 0] == pytest.approx(4.5)
     assert math.isclose(found["embedding"][0, 0], 1.0)
+
+
+# Whole tracks.
+
+
+def track_network(
+    channels: Sequence[int] = (4, 6, 8), bands: int = 16, frames: int = 14, dimensions: int = 10
+) -> TrackEncoder:
+    torch.manual_seed(2)
+    network = TrackEncoder(bands, frames, channels, dimensions)
+    return seen(network, bands, window_of(network.reach, frames))
+
+
+def window_of(reach: Reach, frames: int) -> int:
+    return reach.before + frames + reach.after
+
+
+def test_a_track_graph_by_hand() -> None:
+    # Snippets are two frames of two bands, at every frame, and one more is heard before and after.
+    # The kernel takes the first band's first frame and the second band's second frame.
+    kernel = np.zeros((2, 1, 2, 2), np.float32)
+    kernel[0, 0, 0, 0] = kernel[1, 0, 1, 1] = 1.0
+    graph = track_graph(2, [], (kernel, np.array([0.0, 1.0], np.float32)), Reach(1, 1, 1))
+    low, high = [9.0, 3.0, 5.0, 0.0, 9.0], [9.0, 9.0, 3.0, 11.0, 9.0]
+    found = run(graph, np.array([low, high], np.float32).T)
+    assert list(found) == ["embedding", "norm"]
+    np.testing.assert_allclose(found["embedding"], [[0.6, 0.8], [5 / 13, 12 / 13]], rtol=1e-6)
+    np.testing.assert_allclose(found["norm"], [[5.0], [13.0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("channels", "bands", "frames", "dimensions", "answers"),
+    [
+        ((4,), 16, 14, 10, 60),
+        ((4, 6), 16, 15, 10, 60),
+        ((4, 6, 8), 16, 14, 10, 60),
+        ((4, 6, 8), 16, 14, 10, 2),
+        ((32, 64, 128), 64, 28, 128, 20),
+    ],
+)
+def test_every_row_of_a_track_graph_is_the_network_of_torch_on_its_window(
+    channels: tuple[int, ...], bands: int, frames: int, dimensions: int, answers: int
+) -> None:
+    network = track_network(channels, bands, frames, dimensions)
+    reach = network.reach
+    width = window_of(reach, frames)
+    rng = np.random.default_rng(11)
+    track = rng.standard_normal((width + (answers - 1) * reach.stride, bands)).astype(np.float32)
+    windows = np.stack([track[i * reach.stride :][:width].T for i in range(answers)])
+    lengths: list[torch.Tensor] = []
+    network.project.register_forward_hook(lambda *call: lengths.append(call[2].norm(dim=1)))
+    with torch.no_grad():
+        expected = network(torch.from_numpy(windows)).numpy()
+    found = run(track_graph(bands, *network.folded(), reach), track)
+    # Weights were rounded to half precision: eleven bits.
+    np.testing.assert_allclose(found["embedding"], expected, atol=1e-3)
+    np.testing.assert_allclose(found["norm"][:, 0], lengths[0].numpy(), rtol=2e-3)
+    # Neighbours are further from one another than that, so that none stands for another.
+    apart = np.linalg.norm(expected[1:] - expected[:-1], axis=1)
+    assert apart.min() > 0.03
+
+
+def test_a_track_graph_tells_its_reach() -> None:
+    network = track_network()
+    graph = track_graph(16, *network.folded(), network.reach)
+    assert graph == track_graph(16, *network.folded(), network.reach)
+    linear_graph = append_linear(graph, *linear(10, 7))
+    for one in (graph, linear_graph):
+        model = check_file(one)
+        told = {entry.key: entry.value for entry in model.metadata_props}
+        assert told == {"stride": "8", "before": "8", "after": "10"}
+        # As many rows as answers, which are fewer than frames, in all outputs.
+        rows = {end.type.tensor_type.shape.dim[0].dim_param for end in model.graph.output}
+        (frames,) = (end.type.tensor_type.shape.dim[0].dim_param for end in model.graph.input)
+        assert len(rows) == 1
+        assert frames not in rows
+    snippets = onnx.load_from_string(graph_of(trained(), 16, 14))
+    assert not snippets.metadata_props
+
+
+def test_a_linear_hash_on_a_track_graph() -> None:
+    network = track_network()
+    graph = track_graph(16, *network.folded(), network.reach)
+    weights, bias = linear(10, 7)
+    track = np.random.default_rng(12).standard_normal((32 + 4 * 8, 16)).astype(np.float32)
+    before, found = run(graph, track), run(append_linear(graph, weights, bias), track)
+    assert list(found) == ["responses", "embedding", "norm"]
+    np.testing.assert_array_equal(found["embedding"], before["embedding"])
+    assert found["responses"].shape == (5, 7)
+    np.testing.assert_allclose(found["responses"], before["embedding"] @ weights + bias, atol=1e-5)

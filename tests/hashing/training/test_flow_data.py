@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from model_fixture import learned_model, random_model
+from model_fixture import learned_model, random_model, track_model
 from training_fixture import RATE, corpus_of
 
 from hashing.conditions import Surroundings
 from hashing.encoders import Hasher
 from hashing.errors import ModelError
+from hashing.fronts import Answer
+from hashing.models import Model
 from hashing.synthesis import render_track
 from hashing.training import flow_data
 from hashing.training.corpus import Corpus
@@ -57,20 +60,41 @@ def test_embeddings_are_what_an_index_and_a_query_hold(
         np.testing.assert_allclose(np.linalg.norm(part, axis=1), 1.0, atol=2e-3)
 
 
-def test_queries_are_heard_with_the_graph_for_queries(
-    hasher: Hasher, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("made_model", [learned_model, track_model])
+def test_clean_music_is_heard_as_a_track_and_queries_with_their_graph(
+    made_model: Callable[[Path], Model],
+    corpus: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fronts = []
-    respond = hasher.respond
+    hasher = Hasher(made_model(tmp_path / "encoder"))
+    tracks, queries = [], []
+    in_track, respond = hasher.respond_in_track, hasher.respond
 
-    def listen(cut: np.ndarray, front: object = None) -> object:
-        fronts.append(front)
-        return respond(cut)
+    def listen_in_track(spec: np.ndarray, starts: np.ndarray) -> Answer:
+        tracks.append(in_track(spec, starts))
+        return tracks[-1]
 
+    def listen(cut: np.ndarray) -> Answer:
+        queries.append(respond(cut))
+        return queries[-1]
+
+    monkeypatch.setattr(hasher, "respond_in_track", listen_in_track)
     monkeypatch.setattr(hasher, "respond", listen)
-    made(hasher, corpus, tmp_path, [])
-    # Four tracks and two sets of clean snippets, and as many degraded ones.
-    assert [front is hasher.query_front for front in fronts] == [False] * 4 + [False, True] * 2
+    data = made(hasher, corpus, tmp_path / "work", [])
+    # Four tracks, and each clean snippet of a pair in its surroundings.
+    dense, pairs = tracks[:4], tracks[4:]
+    assert [len(answer.responses) for answer in pairs] == [1] * (12 + 5)
+    np.testing.assert_array_equal(
+        np.concatenate((data.clean, data.unheard_clean)),
+        np.concatenate([answer.embeddings for answer in pairs]),
+    )
+    np.testing.assert_array_equal(
+        data.unheard_dense, dense[3].embeddings.astype(np.float16).astype(np.float32)
+    )
+    assert [len(answer.responses) for answer in queries] == [12, 5]
+    np.testing.assert_array_equal(data.heard, queries[0].embeddings)
+    np.testing.assert_array_equal(data.unheard_heard, queries[1].embeddings)
 
 
 def test_the_same_embeddings_are_made_once(hasher: Hasher, corpus: Corpus, tmp_path: Path) -> None:
@@ -91,7 +115,7 @@ def test_the_same_embeddings_are_made_once(hasher: Hasher, corpus: Corpus, tmp_p
 
 def test_the_end_of_each_track_is_kept_apart(hasher: Hasher, corpus: Corpus) -> None:
     music = flow_data.dense_embeddings(
-        hasher.respond, hasher.features, corpus, TRAINING, flow_data.DENSE_HOP
+        hasher.respond_in_track, hasher.features, corpus, TRAINING, flow_data.DENSE_HOP
     )
     early, last = cut_ends(music)
     assert len(early.frame) + len(last.frame) == len(music.frame)

@@ -352,9 +352,10 @@ def test_the_exported_model_hashes_as_it_was_measured(
     expected = (respond(state, inputs) - thresholds.medians) / thresholds.spreads
     quantizer = hasher.quantizer
     assert isinstance(quantizer, SignQuantizer)
-    margins = quantizer.margins(hasher.respond(cut).responses)
+    responses = hasher.respond(cut).responses
+    margins = quantizer.margins(responses)
     np.testing.assert_allclose(margins, expected, atol=2e-3)
-    found = codes.unpack(hasher.encode(cut), quantizer.bits)
+    found = codes.unpack(quantizer.encode(responses), quantizer.bits)
     clear = np.abs(expected) > 2e-3
     np.testing.assert_array_equal(found[clear], (expected > 0)[clear])
     np.testing.assert_allclose(found.mean(axis=0), 0.5, atol=0.08)

@@ -17,6 +17,7 @@ from hashing.encoders import Hasher
 from hashing.errors import AudioError, HashbeamError
 from hashing.memory_index import memory_searcher
 from hashing.synthesis import render_track
+from hashing.track_fronts import SharedLayers
 from hashing.training import calibration, encoder, forgiving, recipe, tiles
 from hashing.training.forgiving import ForgivingTraining
 from hashing.training.light import LightTraining
@@ -252,6 +253,9 @@ def test_the_encoder_is_ready_to_be_used(made_once: Made) -> None:
     hasher = Hasher.load(str(made_once.folder / "m"))
     assert hasher.digest == made_once.hasher.digest
     assert hasher.model.graphs == ["model", "query"]
+    # The light encoder hears whole tracks; two layers of it have an answer every four frames.
+    assert isinstance(hasher.track_front, SharedLayers)
+    assert hasher.track_front.reach.stride == 4
     songs = [render_track(i, 4.0, RATE) for i in range(16)]
     searcher = memory_searcher(hasher, [hasher.hash_track([song]) for song in songs], 12)
     assert searcher.confidence == Confidence.from_json(hasher.config["calibration"])
