@@ -218,7 +218,7 @@ class Decoder:
             except OSError:
                 self._kill()
                 if attempt == 2:
-                    raise AudioError("crashed", "the decoder ends as soon as it starts") from None
+                    raise AudioError("crashed", "the decoder does not start (it ends at once)") from None
         raise AssertionError
 
     def _answer(
