@@ -218,7 +218,8 @@ class Decoder:
             except OSError:
                 self._kill()
                 if attempt == 2:
-                    raise AudioError("crashed", "the decoder does not start (it ends at once)") from None
+                    ends = "the decoder does not start (it ends at once)"
+                    raise AudioError("crashed", ends) from None
         raise AssertionError
 
     def _answer(
