@@ -13,6 +13,7 @@ from setuptools import find_packages, setup
 
 # What a worker or a look-up imports. No torch: models run as ONNX.
 RUN_TIME = [
+    "anyascii>=0.3",
     "apache-beam>=2.77,<3",
     "av>=14",
     "jinja2>=3.1",
@@ -20,6 +21,7 @@ RUN_TIME = [
     "numpy>=2.0,<3",
     "onnxruntime>=1.20",
     "pyarrow>=18",
+    "rapidfuzz>=3.9",
     "safetensors>=0.5",
     "scipy>=1.13",
     "soundfile>=0.13",
