@@ -1,0 +1,1 @@
+"""Generated artists: how each of their songs is composed, arranged, played and produced."""
