@@ -22,7 +22,7 @@ PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 BENCHMARKS ?= $(sort $(wildcard tests/benchmarks/bench_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types test-music music-folder bench install install-run-time lock clean distclean
+.PHONY: help demo test lint types test-music music-folder test-browser bench install install-run-time lock clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,10 @@ test-music: music-folder install  ## the same jobs on the folder of real music t
 music-folder:
 	@test -n "$$HASHBEAM_MUSIC" || { echo "make test-music: HASHBEAM_MUSIC is not set; name a folder of music: HASHBEAM_MUSIC=~/Music make test-music" >&2; exit 2; }
 	@test -d "$$HASHBEAM_MUSIC" || { echo "make test-music: HASHBEAM_MUSIC=$$HASHBEAM_MUSIC is not a folder" >&2; exit 2; }
+
+# `make test` runs these too where there is a chromium, and skips them where there is none.
+test-browser: install  ## reports in headless Chromium (Debian: apt-get install chromium)
+	HASHBEAM_CHROMIUM="$${HASHBEAM_CHROMIUM:-chromium}" $(PYTEST) tests/pipelines/test_report_disambiguation.py $(PYTEST_ARGS)
 
 bench: install  ## measure speed, size and memory (tests/benchmarks; not part of the tests)
 	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; PYTHONPATH=.:tests $(BIN)/python $$file; done

@@ -19,11 +19,11 @@ import numpy.typing as npt
 from hashing.artist_features import MIN_SEGMENT_S, ArtistFeatures, n_statistics, segment_statistics
 from hashing.errors import AudioError, ModelError
 from hashing.excerpts import decode_excerpts
-from hashing.models import Model, load_model
+from hashing.models import ARTIST_KIND, DEFAULT_ARTIST_MODEL, Model, load_model
 
 Floats = npt.NDArray[np.float32]
 
-KIND = "artist"
+KIND = ARTIST_KIND
 
 # dB re full scale, mean power of a segment: quieter ones are left out.
 SILENCE_DB = -60.0
@@ -148,7 +148,7 @@ class ArtistEncoder:
         self.digest = model.digest
 
     @classmethod
-    def load(cls, name_or_folder: str) -> ArtistEncoder:
+    def load(cls, name_or_folder: str = DEFAULT_ARTIST_MODEL) -> ArtistEncoder:
         """A shipped model by name, or a model folder; raises `ModelError`."""
         return cls(load_model(name_or_folder))
 
@@ -163,7 +163,7 @@ class ArtistEncoder:
             `hashing.artist_features.MIN_SEGMENT_S`, ``silent`` where none is above `SILENCE_DB`,
             ``unreadable`` for samples that are no numbers.
         """
-        return self._join(_heard(segments, self.features))
+        return self._join(heard_segments(segments, self.features))
 
     def embed_file(self, path: str, *, max_seconds: float = 7200.0) -> TrackEmbedding:
         """Embedding of the segments of a file that the features name.
@@ -174,7 +174,7 @@ class ArtistEncoder:
         found = decode_excerpts(
             path, self.features.sample_rate, self.features.segments_of, max_seconds=max_seconds
         )
-        heard = _heard(found.parts, self.features)
+        heard = heard_segments(found.parts, self.features)
         return TrackEmbedding(self._join(heard), len(heard), found.duration_s)
 
     def _join(self, heard: Sequence[Floats]) -> Floats:
@@ -182,7 +182,7 @@ class ArtistEncoder:
         return unit(np.concatenate(joined).astype(np.float32))
 
 
-def _heard(segments: Iterable[Floats], features: ArtistFeatures) -> list[Floats]:
+def heard_segments(segments: Iterable[Floats], features: ArtistFeatures) -> list[Floats]:
     """The segments that are not silent, at least one."""
     heard, given = list[Floats](), False
     for segment in segments:

@@ -39,6 +39,7 @@ def _serve(requests: int, answers: int) -> None:
     send(answers, b"H")
     parent = os.getppid()
     hashers: dict[str, Hasher] = {}
+    artists: dict[str, Any] = {}
     while True:
         # Another process that the parent forked may hold the pipe open after the parent's end.
         while not select.select([requests], [], [], IDLE_POLL_S)[0]:
@@ -52,7 +53,12 @@ def _serve(requests: int, answers: int) -> None:
         timeout_s = request.pop("timeout_s")
         model = request.pop("model", None)
         embeddings = request.pop("embeddings", False)
+        artist = request.pop("artist", None)
         try:
+            if artist is not None:
+                answer = _hear(artists, artist, request, timeout_s)
+                send(answers, b"C" if answer else b"D", *answer)
+                continue
             if model is not None and model not in hashers:
                 hashers[model] = Hasher.load(model)
                 hashers[model].warm_up()
@@ -88,6 +94,24 @@ def _hash(
                 told = time.monotonic()
 
     return hasher.hash_track(watched(), embeddings)
+
+
+def _hear(
+    encoders: dict[str, Any], model: str, request: dict[str, Any], timeout_s: float
+) -> list[Any]:
+    """The artist embedding of a track; nothing where there is no track, and all was loaded."""
+    from hashing import artist_decoder  # only some children need it
+    from hashing.artists import ArtistEncoder
+
+    if model not in encoders:
+        encoders[model] = ArtistEncoder.load(model)
+    if not request["path"]:
+        return []
+    signal.setitimer(signal.ITIMER_REAL, timeout_s + ALARM_MARGIN_S)  # see `_joined`
+    try:
+        return artist_decoder.pack(artist_decoder.hear(encoders[model], **request))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _error(kind: str, message: str) -> bytes:

@@ -26,6 +26,10 @@ FORMAT_VERSION = 1
 # The model that is used where none is named.
 DEFAULT_MODEL = "contrastive"
 
+# The same of models that tell artists apart, and what config.json calls these.
+DEFAULT_ARTIST_MODEL = "artist"
+ARTIST_KIND = "artist"
+
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 # Settings in config.json that change a code, beside the graphs and the arrays. What is not named
@@ -128,13 +132,17 @@ def load_model(name_or_folder: str) -> Model:
     return Model(folder, config, arrays, _digest(folder, config, arrays_bytes))
 
 
-def list_models() -> list[str]:
-    """Names of the shipped models.
+def list_models(artists: bool = False) -> list[str]:
+    """Names of the shipped hashers, or of the models that tell `artists` apart.
 
-    >>> DEFAULT_MODEL in list_models()
-    True
+    >>> DEFAULT_MODEL in list_models(), DEFAULT_ARTIST_MODEL in list_models(artists=True)
+    (True, True)
     """
-    return sorted(path.parent.name for path in PRETRAINED.glob("*/config.json"))
+    kinds = {
+        path.parent.name: json.loads(path.read_text(encoding="utf-8"))["kind"]
+        for path in PRETRAINED.glob("*/config.json")
+    }
+    return sorted(name for name, kind in kinds.items() if (kind == ARTIST_KIND) == artists)
 
 
 def _resolve(name_or_folder: str) -> Path:
@@ -147,7 +155,7 @@ def _resolve(name_or_folder: str) -> Path:
     if not folder.is_dir():
         raise ModelError(
             f"no model {name_or_folder!r}: name a model folder, or one of the shipped models "
-            f"({', '.join(list_models()) or 'none'})"
+            f"({', '.join([*list_models(), *list_models(artists=True)]) or 'none'})"
         )
     return folder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,11 +34,15 @@ lsh, pca, itq, transport, pq, opq
             hashes of the embeddings of --encoder, to compare with
 minhash     Min-Hash over wavelets, which learns nothing, to compare with
 flow        a balanced hash of the embeddings of --encoder: one table, for indexes that keep
-            embeddings"""
+            embeddings
+artist      embeddings that tell artists apart, as the shipped model `artist`, from statistics of
+            timbre, harmony and rhythm; needs no --noise, --rooms nor the extra `train`:
+            hashbeam train artist --catalog music.csv --more generated/catalog.csv --out models/a"""
 
 HEADS = ("lsh", "pca", "itq", "transport", "pq", "opq", "minhash")
 FLOW = "flow"
-KINDS = ("encoder", "forgiving", *HEADS, FLOW)
+ARTIST = "artist"
+KINDS = ("encoder", "forgiving", *HEADS, FLOW, ARTIST)
 
 # Packages of the extra `train` that training cannot do without.
 NEEDED = ("torch", "onnx", "pyroomacoustics")
@@ -53,6 +58,9 @@ KIND_FLAGS = {
     "--bits": (*HEADS[:-1], FLOW),
     "--radius": (FLOW,),
     "--stability": (FLOW,),
+    "--more": (ARTIST,),
+    "--labels": (ARTIST,),
+    "--components": (ARTIST,),
 }
 
 # Columns that are kept on one side of every split where the catalogue has them.
@@ -120,6 +128,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stability", metavar="WEIGHT", help="of bits that hold in noise, against balance (flow)"
     )
+    parser.add_argument(
+        "--more",
+        metavar="FILE",
+        nargs="+",
+        help="other catalogues, each of which counts as much as the first (artist)",
+    )
+    parser.add_argument(
+        "--labels", metavar="COLUMN", help="who plays (artist; default: artist_name)"
+    )
+    parser.add_argument("--components", metavar="N", help="numbers of an embedding (artist: 56)")
     parser.add_argument("--queries", metavar="N", help="calibration queries for each index size")
     parser.add_argument(
         "--threads", metavar="N", default="1", help="threads of the networks (default: 1)"
@@ -159,6 +177,8 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     for flag in ("--radius", "--stability"):
         if checker.given(flag):
             settings[flag[2:]] = checker.number(flag, low=0.0, high=100.0)
+    if args.kind == ARTIST:
+        return _train_artist(args, checker)
     checker.finish()
     table = read_catalog(catalog)
     for name in FLOW_NEEDED if args.kind == FLOW else NEEDED:
@@ -219,6 +239,47 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     else:
         model = train_forgiving(recipe, ForgivingTraining(**settings), Path(out), work, log)
     print(f"model {model.path} with digest {model.digest[:16]}; use it with --model {model.path}")
+    return 0
+
+
+def _train_artist(args: argparse.Namespace, checker: Checker) -> int:
+    """``train artist``, which stands on other data than the hashers."""
+    out, labels = checker.text("--out"), args.labels or "artist_name"
+    for flag in ("--noise", "--rooms", "--same", "--window", "--queries"):
+        if getattr(args, flag[2:]) and not (flag == "--window" and args.window == "second"):
+            checker.problems.append(f"{flag}: is not for {ARTIST}")
+    components = checker.integer("--components", low=2, high=512) if args.components else 56
+    checker.finish()
+    from hashing.training.artist_recipe import ArtistRecipe, train_artist
+
+    paths = [args.catalog, *(args.more or [])]
+    tables = [read_catalog(path) for path in paths]
+    if labels not in tables[0].column_names:
+        raise UsageError(f"{args.catalog} has no column {labels}: name one with --labels")
+    rows = [
+        [{name: _text(row.get(name)) for name in ("track_id", "uri", labels)} for row in table]
+        for table in (table.to_pylist() for table in tables)
+    ]
+    # Catalogues mostly have one name: that of their folder tells them apart.
+    shown = [str(Path(*Path(path).absolute().parts[-2:])) for path in paths]
+    command = ["hashbeam", "train", ARTIST, "--catalog", shown[0]]
+    command += ["--more", *shown[1:]] if shown[1:] else []
+    command += ["--labels", labels, "--components", str(components), "--seed", args.seed]
+    recipe = ArtistRecipe(
+        rows,
+        labels,
+        components,
+        seed=int(args.seed),
+        workers=len(os.sched_getaffinity(0)),
+        command=shlex.join(command),
+    )
+    work = Path(args.work or f"{out}.work")
+    model = train_artist(recipe, Path(out), work, lambda line: print(line, flush=True))
+    figures = model.config["figures"]
+    print(
+        f"model {model.path} with digest {model.digest[:16]}: ARI {figures['ari']:.3f} on artists "
+        f"that it has not heard, {figures['ari_mfcc']:.3f} by MFCC"
+    )
     return 0
 
 

@@ -1,0 +1,1 @@
+"""Artist disambiguation: the steps of ``hashbeam disambiguate``, one a file."""

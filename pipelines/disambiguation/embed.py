@@ -1,0 +1,201 @@
+"""Tracks of a catalogue → artist embeddings: what the workers of the job do.
+
+A part is a run of tracks that no earlier file has. Its embeddings are one file, and its failures
+another; a track that cannot be heard never stops the part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from apache_beam.metrics.metric import Metrics
+from apache_beam.utils.shared import Shared
+
+from hashing.artist_decoder import ArtistDecoder, HeardTrack
+from hashing.errors import AudioError, HashbeamError, ModelError
+from pipelines import io
+from pipelines.disambiguation.store import FOLDER, Heard, file_state, write_embeddings
+from pipelines.parts import FAILURES
+from pipelines.runs import new_attempt
+from pipelines.stores import is_remote
+
+Ear = Callable[[str], HeardTrack]
+
+TRACKS_PER_PART = 32  # seconds of work: little is repeated after a stop
+MAX_PARTS = 4096  # of a huge catalogue: the files stay a list that is read at once
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbedJob:
+    """What a worker must know: small, and sent to each of them.
+
+    `out` is the folder of results, `work` what only this run needs in it; `digest` is the model's.
+    """
+
+    out: str
+    work: str
+    model: str
+    digest: str
+    max_seconds: float
+    timeout_s: float
+
+    @property
+    def todo(self) -> str:
+        """The tracks that are to be heard, one row group a part."""
+        return io.join(self.work, "todo.parquet")
+
+
+def write_todo(job: EmbedJob, tracks: pa.Table) -> int:
+    """Cuts tracks into parts for the workers; returns the number of parts."""
+    count = int(tracks.num_rows)
+    if not count:
+        return 0
+    size = max(TRACKS_PER_PART, -(-count // MAX_PARTS))
+    io.write_table(job.todo, tracks, row_group_size=size)
+    return -(-count // size)
+
+
+@dataclasses.dataclass
+class EmbedTracks(beam.PTransform[Any, Any]):
+    """Numbers of parts → files of embeddings and failures.
+
+    Attributes:
+        job: what the workers must know.
+        parts: how many there are.
+    """
+
+    job: EmbedJob
+    parts: int
+
+    def expand(self, pbegin: Any) -> Any:
+        """The steps."""
+        return (
+            pbegin
+            | "parts" >> beam.Create(list(range(self.parts)), reshuffle=False)
+            # Moves one number a part; without it one worker would hear them all.
+            | "spread parts" >> beam.Reshuffle()
+            | "hear" >> beam.ParDo(EmbedParts(self.job))
+        )
+
+
+class EmbedParts(beam.DoFn):
+    """Part numbers in, part numbers out; one encoder a worker."""
+
+    def __init__(self, job: EmbedJob) -> None:
+        self._job = job
+        self._shared = Shared()
+
+    def setup(self) -> None:
+        """Loads the encoder, once for all threads of a worker, and starts the decoder."""
+        self._encoder = self._shared.acquire(lambda: load_encoder(self._job.model))
+        if self._encoder.digest != self._job.digest:
+            raise ModelError(
+                f"model {self._job.model} has digest {self._encoder.digest[:12]} on the worker and "
+                f"{self._job.digest[:12]} where the run was started; install the same on both"
+            )
+        self._stack = contextlib.ExitStack()
+        self._ear = self._stack.enter_context(open_ear(self._encoder, self._job))
+
+    def process(self, part: int) -> Iterable[int]:
+        """Hears one part, and counts for whoever watches the runner."""
+        heard, failed = embed_part(self._job, part, self._ear)
+        Metrics.counter("hashbeam", "tracks_heard").inc(heard)
+        Metrics.counter("hashbeam", "tracks_failed").inc(failed)
+        yield part
+
+    def teardown(self) -> None:
+        """Ends the decoder."""
+        self._stack.close()
+
+
+def load_encoder(model: str) -> Any:
+    """The artist encoder of a name or folder; raises ModelError."""
+    from hashing.artists import ArtistEncoder
+
+    return ArtistEncoder.load(model)
+
+
+@contextlib.contextmanager
+def open_ear(encoder: Any, job: EmbedJob) -> Iterator[Ear]:
+    """What hears a file: a child process, since a broken file may crash or hang a decoder."""
+    decoder = ArtistDecoder()
+    with decoder:
+        decoder.prepare_artist(encoder)
+        yield lambda path: decoder.embed_file(
+            path, encoder, max_seconds=job.max_seconds, timeout_s=job.timeout_s
+        )
+
+
+def embed_part(job: EmbedJob, part: int, ear: Ear) -> tuple[int, int]:
+    """Hears every track of a part and writes what came of it; returns heard and failed.
+
+    Raises: HashbeamError where something cannot be written; never for a track.
+    """
+    started = time.time()
+    tracks = io.read_table(job.todo, row_groups=[part])
+    heard: list[Heard] = []
+    failures: list[dict[str, str]] = []
+    for row, (track_id, uri) in enumerate(
+        zip(tracks["track_id"].to_pylist(), tracks["uri"].to_pylist(), strict=True)
+    ):
+        try:
+            heard.append(_hear(row, uri, ear))
+        except Exception as error:  # whatever one file does, the other tracks go on
+            failures.append({"track_id": track_id, "uri": uri, **_explain(error, uri)})
+    attempt = new_attempt()
+    if heard:
+        counters = {
+            "audio_s": str(sum(track.duration_s for track in heard)),
+            "wall_s": str(time.time() - started),
+        }
+        path = io.join(job.out, FOLDER, f"part-{attempt}.parquet")
+        write_embeddings(path, tracks, heard, job.digest, counters)
+    # Written last, also where nothing failed: it says that the part is finished.
+    path = io.join(job.work, "failures", f"part-{part:05d}-{attempt}.parquet")
+    io.write_table(path, pa.Table.from_pylist(failures, schema=FAILURES))
+    return len(heard), len(failures)
+
+
+def finished_parts(job: EmbedJob) -> int:
+    """How many parts are finished, for whoever watches."""
+    return len(io.list_dir(io.join(job.work, "failures")))
+
+
+def read_failures(job: EmbedJob) -> pa.Table:
+    """What the workers could not hear, each track once, by track id."""
+    folder = io.join(job.work, "failures")
+    tables = [io.read_table(io.join(folder, name)) for name in io.list_dir(folder)]
+    table = pa.concat_tables(tables) if tables else FAILURES.empty_table()
+    rows = {row["track_id"]: row for row in table.to_pylist()}
+    return pa.Table.from_pylist([rows[key] for key in sorted(rows)], schema=FAILURES)
+
+
+def _hear(row: int, uri: str, ear: Ear) -> Heard:
+    with io.local_copy(uri) as path:
+        found = ear(path)
+        size, mtime = file_state(path)
+    track = found.track
+    embedding = np.asarray(track.embedding, np.float32)
+    if not np.isfinite(embedding).all():
+        raise AudioError("unreadable", f"{uri} is damaged: its embedding is no number")
+    # The time of a temporary copy says nothing about the file that it was made from.
+    kept = None if is_remote(uri) else mtime
+    return Heard(row, embedding, found.measures, track.duration_s, track.n_segments, size, kept)
+
+
+def _explain(error: Exception, uri: str) -> dict[str, str]:
+    message = " ".join(str(error).split())[:1000]
+    if isinstance(error, AudioError):
+        stage = "embed" if error.kind in ("silent", "too-short") else "decode"
+        shown = message if uri in message else f"{uri}: {message}"
+        return {"stage": stage, "error": error.kind, "message": shown}
+    if isinstance(error, HashbeamError | OSError):  # a remote file, or one that has just gone
+        return {"stage": "fetch", "error": "unreadable", "message": message}
+    return {"stage": "embed", "error": type(error).__name__, "message": message}
