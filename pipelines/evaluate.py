@@ -26,6 +26,7 @@ KINDS = {
         "pipelines.evaluation.forgiving",
         "the Forgiving Hash paper's tables and figures, on own music",
     ),
+    "artists": Kind("pipelines.evaluation.artists", "how well artists of one name are told apart"),
 }
 
 DESCRIPTION = "\n".join(
