@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,28 +64,56 @@ def load(rows: Sequence[Mapping[str, str]], sample_rate: int, cache: Path) -> Co
     Raises:
       HashbeamError: no track could be decoded. Tracks that fail are printed and left out.
     """
+
+    def samples(row: Mapping[str, str]) -> Floats:
+        return np.asarray(np.clip(decode(row["uri"], sample_rate), -2.0, 2.0))
+
+    mapped, starts, kept = cached(rows, samples, str(sample_rate), cache)
+    return Corpus(mapped, starts, kept, sample_rate)
+
+
+def cached(
+    rows: Sequence[Mapping[str, str]],
+    make: Callable[[Mapping[str, str]], Floats],
+    kind: str,
+    cache: Path,
+) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.int64], list[str]]:
+    """What `make` makes of each track, one after another on disk; made where it is not there.
+
+    Args:
+      rows: with ``track_id`` and an absolute local ``uri``.
+      make: an array of one track; tracks for which it raises `AudioError` are printed and left out.
+      kind: of what is made, with all its settings: others have a file of their own.
+      cache: a folder; made when missing.
+
+    Returns:
+      All values, memory-mapped float16; where each track's begin, [n + 1]; ``track_id`` of each.
+
+    Raises:
+      HashbeamError: nothing was made of any track.
+    """
     names = "\n".join(f"{row['track_id']}\t{row['uri']}" for row in rows)
-    digest = hashlib.sha256(f"{FORMAT_VERSION}\n{sample_rate}\n{names}".encode()).hexdigest()[:16]
-    samples_path, index_path = cache / f"{digest}.f16", cache / f"{digest}.json"
+    digest = hashlib.sha256(f"{FORMAT_VERSION}\n{kind}\n{names}".encode()).hexdigest()[:16]
+    values_path, index_path = cache / f"{digest}.f16", cache / f"{digest}.json"
     if not index_path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         starts, kept = [0], []
-        with samples_path.open("wb") as sink:
+        with values_path.open("wb") as sink:
             for row in rows:
                 try:
-                    samples = decode(row["uri"], sample_rate)
+                    values = make(row)
                 except AudioError as error:
                     print(f"left out of training: {row['track_id']}: {error}", flush=True)
                     continue
-                sink.write(np.clip(samples, -2.0, 2.0).astype("<f2").tobytes())
-                starts.append(starts[-1] + samples.size)
+                sink.write(values.astype("<f2").tobytes())
+                starts.append(starts[-1] + values.size)
                 kept.append(row["track_id"])
         if not kept:
             raise HashbeamError("no track of the training catalogue could be decoded")
         index_path.write_text(json.dumps({"starts": starts, "track_ids": kept}))
     index = json.loads(index_path.read_text())
-    mapped = np.memmap(samples_path, dtype="<f2", mode="r")
-    return Corpus(np.asarray(mapped), np.asarray(index["starts"]), index["track_ids"], sample_rate)
+    mapped = np.memmap(values_path, dtype="<f2", mode="r")
+    return np.asarray(mapped), np.asarray(index["starts"]), index["track_ids"]
 
 
 def split(

@@ -20,7 +20,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +73,18 @@ def loss_of(
     return real + binary, {"loss": real.item(), "loss_binary": binary.item()}
 
 
-Network = TypeVar("Network", ConvEncoder, TrackEncoder)
+Network = TypeVar("Network", bound=torch.nn.Module)
+
+
+class Schedule(Protocol):
+    """How far a network descends, and how fast."""
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+
+    def learning_rate_at(self, step: int) -> float:
+        """Of one step, counted from zero."""
 
 
 @dataclasses.dataclass
@@ -189,20 +200,25 @@ def resume(
     from where a shorter one ended; raises `HashbeamError` where the checkpoint is past the last
     step, because training cannot be taken back.
     """
+    state = State.start(settings, network)
+    go_on(state, settings.steps, path, identity)
+    return state
+
+
+def go_on(state: State[Network], steps: int, path: Path, identity: str) -> None:
+    """Take a new state to where the checkpoint `path` is, as `resume` does."""
     owner = path.parent / ("settings.json" if path.stem == "state" else f"{path.stem}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     if not owner.exists() or owner.read_text() != identity:
         path.unlink(missing_ok=True)
         owner.write_text(identity)
-    state = State.start(settings, network)
     if path.exists():
         state.restore(path)
-    if state.step > settings.steps:
+    if state.step > steps:
         raise HashbeamError(
-            f"{path} has learned for {state.step} steps, which is more than {settings.steps}: "
+            f"{path} has learned for {state.step} steps, which is more than {steps}: "
             "ask for as many steps, or name another folder with --work"
         )
-    return state
 
 
 def train(
@@ -238,13 +254,15 @@ def train(
 
 def descend(
     state: State[Network],
-    settings: EncoderTraining,
+    settings: Schedule,
     checkpoint: Path,
     draw: Callable[[int], tuple[Floats, ...]],
     loss_of_batch: Callable[..., tuple[torch.Tensor, dict[str, float]]],
     figures: Callable[[], dict[str, float]],
     log: Callable[[str], None],
     name: str = "",
+    every: int | None = None,
+    done: Callable[[dict[str, float]], bool] = lambda found: False,
 ) -> dict[str, float]:
     """Take the steps that are left, with a checkpoint and a line of progress now and then.
 
@@ -254,11 +272,13 @@ def descend(
       loss_of_batch: of `state.network` for what was drawn, and its parts.
       figures: of the network as it stands, on unheard music.
       name: what the lines of progress begin with.
+      every: steps between two of them, `STEPS_PER_REPORT` unless told.
+      done: told the parts and figures of each; true where no more steps are wanted.
 
     Returns:
       The last figures.
     """
-    started, first_step = time.monotonic(), state.step
+    started, first_step, every = time.monotonic(), state.step, every or STEPS_PER_REPORT
     while state.step < settings.steps:
         batch = [torch.from_numpy(part).to(state.device) for part in draw(state.step)]
         for group in state.optimiser.param_groups:
@@ -270,14 +290,17 @@ def descend(
         state.optimiser.step()
         state.average.update_parameters(state.network)
         state.step += 1
-        if state.step % STEPS_PER_REPORT == 0 or state.step == settings.steps:
-            state.save(checkpoint)
+        if state.step % every == 0 or state.step == settings.steps:
             found = {**parts, **figures()}
+            enough = done(found)
+            state.save(checkpoint)
             shown = "  ".join(f"{what} {value:.3f}" for what, value in found.items())
             pace = (time.monotonic() - started) / (state.step - first_step)
             left = pace * (settings.steps - state.step) / 60.0
             at = f"{name}step {state.step:6d} of {settings.steps}"
             log(f"{at}  {shown}  {left:.0f} minutes left")
+            if enough:
+                break
     return figures()
 
 

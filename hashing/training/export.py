@@ -34,7 +34,7 @@ def ensemble_graph(
 
     Weights are stored as float16, half the bytes, and cast once when the graph is loaded.
     """
-    graph = _Graph()
+    graph = Graph()
     value = graph.add("MatMul", ["snippets", graph.weight("front", front)], "projected")
     hidden = graph.add("Tanh", [graph.linear(value, "first", first, "sum")], "hidden")
     parts = [f"hidden_{i}" for i in range(len(second))]
@@ -76,7 +76,7 @@ def encoder_graph(
 
     Weights are stored as float16, half the bytes, and cast once when the graph is loaded.
     """
-    graph = _Graph()
+    graph = Graph()
     image = graph.add("Reshape", ["snippets", graph.shape(-1, 1, bands, frames)], "image")
     value = graph.add("Flatten", [graph.convolve(image, layers)], "features", axis=1)
     value = graph.linear(value, "projection", project, "projected")
@@ -97,7 +97,7 @@ def track_graph(
       project: kernel [d, channels, bands, columns] over what the layers make, and bias [d].
       reach: of the snippets; the graph's metadata tells it (`hashing.track_fronts`).
     """
-    graph = _Graph()
+    graph = Graph()
     image = graph.add("Transpose", ["spectrogram"], "turned", perm=[1, 0])
     image = graph.add("Reshape", [image, graph.shape(1, 1, bands, -1)], "image")
     kernel, bias = project
@@ -113,7 +113,7 @@ def track_graph(
     return graph.serialise("encoder", "spectrogram", bands, outputs, dataclasses.asdict(reach))
 
 
-class _Graph:
+class Graph:
     """A graph in the making: nodes, and the tensors that they read."""
 
     def __init__(self) -> None:
