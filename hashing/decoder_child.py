@@ -100,8 +100,8 @@ def _hear(
     encoders: dict[str, Any], model: str, request: dict[str, Any], timeout_s: float
 ) -> list[Any]:
     """The artist embedding of a track; nothing where there is no track, and all was loaded."""
-    from hashing import artist_decoder  # only some children need it
-    from hashing.artists import ArtistEncoder
+    from hashing.artists import decoder  # only some children need it
+    from hashing.artists.encoder import ArtistEncoder
 
     if model not in encoders:
         encoders[model] = ArtistEncoder.load(model)
@@ -109,7 +109,7 @@ def _hear(
         return []
     signal.setitimer(signal.ITIMER_REAL, timeout_s + ALARM_MARGIN_S)  # see `_joined`
     try:
-        return artist_decoder.pack(artist_decoder.hear(encoders[model], **request))
+        return decoder.pack(decoder.hear(encoders[model], **request))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 

@@ -26,7 +26,9 @@ KINDS = {
         "pipelines.evaluation.forgiving",
         "the Forgiving Hash paper's tables and figures, on own music",
     ),
-    "artists": Kind("pipelines.evaluation.artists", "how well artists of one name are told apart"),
+    "artists": Kind(
+        "pipelines.evaluation.artists.run", "how well artists of one name are told apart"
+    ),
 }
 
 DESCRIPTION = "\n".join(

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 
-from hashing.generated_artists import write_catalogue
+from hashing.generated import write_catalogue
 from pipelines.options import Checker
 
 DESCRIPTION = """\
@@ -30,7 +30,7 @@ CODECS = ("flac", "ogg", "opus", "mp3", "wav")
 
 @dataclasses.dataclass(frozen=True)
 class GenerateOptions:
-    """What is asked for; see `hashing.generated_artists.write_catalogue`."""
+    """What is asked for; see `hashing.generated.write_catalogue`."""
 
     out: str
     artists: int

@@ -250,7 +250,7 @@ def _train_artist(args: argparse.Namespace, checker: Checker) -> int:
             checker.problems.append(f"{flag}: is not for {ARTIST}")
     components = checker.integer("--components", low=2, high=512) if args.components else 56
     checker.finish()
-    from hashing.training.artist_recipe import ArtistRecipe, train_artist
+    from hashing.training.artists.recipe import ArtistRecipe, train_artist
 
     paths = [args.catalog, *(args.more or [])]
     tables = [read_catalog(path) for path in paths]

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from hashing.features import FeatureConfig
-from hashing.training.artist_segments import ArtistMusic
-from hashing.training.artist_tags import Tags
-from hashing.training.artist_training import ArtistTraining
+from hashing.training.artists.segments import ArtistMusic
+from hashing.training.artists.tags import Tags
+from hashing.training.artists.training import ArtistTraining
 
 torch.set_num_threads(1)
 

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from hashing.artist_decoder import HeardTrack
-from hashing.artists import TrackEmbedding
+from hashing.artists.decoder import HeardTrack
+from hashing.artists.encoder import TrackEmbedding
+from hashing.artists.measures import MEASURES
 from hashing.errors import AudioError
-from hashing.sound_measures import MEASURES
 from pipelines.cli import main
 
 RATE = 8000  # Hz

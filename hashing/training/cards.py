@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hashing.artist_features import ArtistFeatures
+from hashing.artists.features import ArtistFeatures
 from hashing.features import FeatureConfig
 from hashing.training.forgiving import ForgivingTraining
 from hashing.training.heads import HeadTraining

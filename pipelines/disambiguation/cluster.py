@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from hashing.cluster_numbers import keep_numbers
-from hashing.clustering import ward
-from hashing.links import Link, chain, hold, settle
+from hashing.clusters.links import Link, chain, hold, settle
+from hashing.clusters.numbers import keep_numbers
+from hashing.clusters.ward import ward
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]

@@ -18,7 +18,7 @@ import pyarrow as pa
 from apache_beam.metrics.metric import Metrics
 from apache_beam.utils.shared import Shared
 
-from hashing.artist_decoder import ArtistDecoder, HeardTrack
+from hashing.artists.decoder import ArtistDecoder, HeardTrack
 from hashing.errors import AudioError, HashbeamError, ModelError
 from pipelines import io
 from pipelines.disambiguation.store import FOLDER, Heard, file_state, write_embeddings
@@ -117,7 +117,7 @@ class EmbedParts(beam.DoFn):
 
 def load_encoder(model: str) -> Any:
     """The artist encoder of a name or folder; raises ModelError."""
-    from hashing.artists import ArtistEncoder
+    from hashing.artists.encoder import ArtistEncoder
 
     return ArtistEncoder.load(model)
 

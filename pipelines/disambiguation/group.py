@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from hashing.artists.names import NameRules, is_placeholder, normalise, split_artists
 from hashing.errors import CatalogError, UsageError
-from hashing.names import NameRules, is_placeholder, normalise, split_artists
 
 Ints = npt.NDArray[np.int64]
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from hashing.typical import distances_to_centre, typical_tracks
+from hashing.clusters.typical import distances_to_centre, typical_tracks
 from pipelines.disambiguation.cluster import Before, Clustered, Rules, cluster_group
 from pipelines.disambiguation.group import Groups
 
@@ -229,7 +229,7 @@ def albums_of(catalog: pa.Table, groups: Groups) -> list[str]:
     An album on which tracks of several artists stand is a compilation, and keeps nothing together.
     So is the title that albums of several artists share, where there are no ids.
 
-    >>> from hashing.names import NameRules
+    >>> from hashing.artists.names import NameRules
     >>> from pipelines.disambiguation.group import group_tracks
     >>> names, albums = [["A"], ["A"], ["B"], ["A"]], ["x", "hits", "hits", ""]
     >>> ids = ["1", "2", "3", "4"]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from hashing.cluster_metrics import bootstrap_mean, score_clusters
+from hashing.clusters.scores import bootstrap_mean, score_clusters
 from hashing.errors import CatalogError
 from pipelines.disambiguation.group import Groups
 from pipelines.disambiguation.judge import Judged

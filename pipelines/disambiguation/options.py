@@ -6,8 +6,8 @@ import argparse
 import dataclasses
 from collections.abc import Iterable
 
+from hashing.artists.names import NameRules, describe_rules
 from hashing.errors import UsageError
-from hashing.names import NameRules, describe_rules
 from pipelines import io
 from pipelines.options import (
     MAX_TRACK_HOURS,

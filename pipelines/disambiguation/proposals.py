@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from hashing.aliases import propose_aliases
-from hashing.clustering import CUT_SPREAD
-from hashing.dendrogram import chance_below
-from hashing.names import NameRules
+from hashing.artists.aliases import propose_aliases
+from hashing.artists.names import NameRules
+from hashing.clusters.dendrogram import chance_below
+from hashing.clusters.ward import CUT_SPREAD
 from pipelines.disambiguation.group import Groups
 from pipelines.disambiguation.judge import Judged
 from pipelines.disambiguation.nearest import nearest, ward_heights
@@ -52,7 +52,7 @@ class Spelled:
 
 
 def spelled_alike(groups: Groups, judged: Judged, rules: NameRules) -> list[Spelled]:
-    """Names of which something was judged that are spelled alike, by `hashing.aliases`."""
+    """Names of which something was judged that are spelled alike, by `hashing.artists.aliases`."""
     heard = set(judged.centres.group.tolist())
     number = {groups.names[group]: group for group in sorted(heard)}
     return [

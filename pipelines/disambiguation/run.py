@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from hashing.artists.names import NameRules
 from hashing.errors import HashbeamError, UsageError
 from hashing.models import DEFAULT_ARTIST_MODEL
-from hashing.names import NameRules
 from pipelines import io
 from pipelines.catalog import catalog_digest, read_catalog
 from pipelines.disambiguation import embed

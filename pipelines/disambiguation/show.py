@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from hashing.sound_measures import MEASURES
+from hashing.artists.measures import MEASURES
 from pipelines.disambiguation.cluster import Clustered
 from pipelines.disambiguation.group import Groups
 from pipelines.disambiguation.judge import MEDOIDS, Judged

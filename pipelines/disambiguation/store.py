@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from hashing.artists.measures import MEASURES
 from hashing.errors import IndexFormatError
-from hashing.sound_measures import MEASURES
 from pipelines import io
 from pipelines.runs import new_attempt
 from pipelines.stores import is_remote, local
@@ -38,7 +38,7 @@ Floats = npt.NDArray[np.float32]
 class Heard:
     """A track that was heard: its row in the catalogue, what was heard, and its file as it was.
 
-    `measures` are those of `hashing.sound_measures.MEASURES`.
+    `measures` are those of `hashing.artists.measures.MEASURES`.
     """
 
     row: int

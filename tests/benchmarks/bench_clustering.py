@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from hashing.aliases import propose_aliases
-from hashing.cluster_metrics import score_clusters
-from hashing.clustering import ward
+from hashing.artists.aliases import propose_aliases
+from hashing.clusters.scores import score_clusters
+from hashing.clusters.ward import ward
 
 # What must be reached: seconds of processor time, GiB of memory.
 GOALS = {"names": (10.0, None), "one name": (60.0, 4.0)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from hashing.names import NameRules
+from hashing.artists.names import NameRules
 from pipelines.disambiguation.cluster import Before, Rules, cluster_group
 from pipelines.disambiguation.group import Groups, group_tracks
 from pipelines.disambiguation.show import positions

@@ -13,7 +13,7 @@ import pytest
 from disambiguation_music import facts, numbers, pitch_encoder, run, tracks, write_tones
 from index_helpers import error_line
 
-from hashing.names import NameRules
+from hashing.artists.names import NameRules
 from pipelines.disambiguation import nearest as nearest_module
 from pipelines.disambiguation.cluster import Before, Rules
 from pipelines.disambiguation.group import Groups, group_tracks

@@ -15,12 +15,12 @@ import soundfile
 from disambiguation_music import facts, failures, numbers
 from tiny_catalog import write_rows
 
-from hashing.artist_decoder import ArtistDecoder
-from hashing.artist_features import ArtistFeatures, segment_statistics
-from hashing.artists import ArtistEncoder
+from hashing.artists.decoder import ArtistDecoder
+from hashing.artists.encoder import ArtistEncoder
+from hashing.artists.features import ArtistFeatures, segment_statistics
+from hashing.artists.measures import MEASURES
 from hashing.errors import AudioError
 from hashing.models import save_model
-from hashing.sound_measures import MEASURES
 from pipelines.cli import main
 
 RATE = 22050  # Hz

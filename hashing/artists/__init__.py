@@ -1,0 +1,1 @@
+"""Who plays: artist embeddings of tracks, and the names that artists go by."""

@@ -1,0 +1,1 @@
+"""How well artists of one name are told apart."""
