@@ -448,8 +448,8 @@ def test_marks_are_stored_and_can_be_read_back(browser: Chromium, tmp_path: Path
     scope = open_name(browser, "Name")
     press_button(browser, scope, "Split artist 1 ")
     before, _ = marked(browser, tmp_path)
-    # As a page does that is loaded again. The reload itself is the browser's: a busy one was seen to
-    # forget what it had stored a moment before.
+    # As a page does that is loaded again. The reload itself is the browser's: a busy one was seen
+    # to forget what it had stored a moment before.
     again = "new Review(RUN.id, window.localStorage)"
     assert browser.run(f"{again}.marks.length") == 1
     assert json.loads(browser.run(f"{again}.asJson()")) == before
