@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from hashing.clusters.links import Link, chain, hold, settle
 from hashing.clusters.numbers import keep_numbers
-from hashing.clusters.ward import ward
+from hashing.clusters.ward import Clustering, ward
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -115,13 +115,15 @@ def cluster_group(
             "too-few-tracks", np.zeros(n, np.int32), nothing, decided, None, 0.0, highest
         )
     earlier = np.array([before.numbers.get(track_id, 0) for track_id in track_ids], np.int32)
-    holds = rules.hold and len(set(before.numbers.values())) <= MOST_HELD
+    # Clusters that were too uncertain to be applied are no ground to stand on.
+    holds = rules.hold and before.applied and len(set(before.numbers.values())) <= MOST_HELD
     held = np.where(decided, artists, earlier if holds else 0)
-    must, cannot = hold(held.tolist())
-    granted, _ = settle(n, must, cannot, _album_links(albums))
-    found = ward(embeddings, rules.cut, [*must, *granted], cannot)
+    # What sound, albums and the editor say; it tells the confidence, whatever is held from before.
+    found = heard = _linked_ward(embeddings, rules.cut, artists * decided, albums)
+    if not _agrees(found.labels, held):
+        found = _linked_ward(embeddings, rules.cut, held, albums)
     numbers = _number(track_ids, found.labels, held, earlier, highest)
-    confidence = np.where(decided, np.float32(1), found.confidence).astype(np.float32)
+    confidence = np.where(decided, np.float32(1), heard.confidence).astype(np.float32)
     doubt = float((1 - confidence).mean(dtype=np.float64))
     free = confidence[~decided]
     status = "decided" if decided.all() else "clustered"
@@ -141,6 +143,24 @@ def cluster_group(
         doubt,
         max(highest, int(numbers.max(initial=0))),
     )
+
+
+def _linked_ward(embeddings: Floats, cut: float, held: Ints, albums: Sequence[str]) -> Clustering:
+    """Ward's clusters, those of `held` kept together and apart, and albums where that allows."""
+    must, cannot = hold(held.tolist())
+    granted, _ = settle(len(held), must, cannot, _album_links(albums))
+    return ward(embeddings, cut, [*must, *granted], cannot)
+
+
+def _agrees(labels: Ints, held: Ints) -> bool:
+    """Whether tracks of one number, 0 for none, are just those that one cluster has of them.
+
+    >>> labels = np.array([1, 1, 2, 3])
+    >>> [_agrees(labels, np.array(held)) for held in ([5, 5, 0, 7], [5, 5, 5, 0], [5, 7, 0, 0])]
+    [True, False, False]
+    """
+    pairs = {(int(a), int(b)) for a, b in zip(labels, held, strict=True) if b}
+    return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
 
 
 def _album_links(albums: Sequence[str]) -> list[Link]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from hashing.artists.names import NameRules
 from pipelines.disambiguation.cluster import Before, Rules, cluster_group
@@ -97,3 +98,41 @@ def test_the_map_keeps_distances_of_what_is_flat() -> None:
     np.testing.assert_allclose(np.linalg.norm(found[:, None] - found, axis=2), apart, atol=1e-4)
     assert positions(flat[:1].astype(np.float32)).tolist() == [[0.0, 0.0]]
     assert positions(np.zeros((3, 1), np.float32)).tolist() == [[0.0, 0.0]] * 3
+
+
+# Clusters from run to run.
+
+
+def near_and_far() -> np.ndarray:
+    rng = np.random.default_rng(3)
+    centres = np.repeat(rng.normal(0, 0.35, (3, 4)), 6, axis=0)
+    return np.asarray(centres + rng.normal(0, 0.2, centres.shape), dtype=np.float32)
+
+
+@pytest.mark.parametrize("least", [0.0, 0.999])
+def test_the_same_again_is_as_sure_as_the_first_time(least: float) -> None:
+    ids, rules = [f"t{i}" for i in range(18)], Rules(0.9, 2, least)
+    first = cluster_group(near_and_far(), ids, rules)
+    assert first.status == ("clustered" if least == 0 else "uncertain")
+    assert len(set(first.numbers.tolist())) > 1
+    known = dict(zip(ids, first.numbers.tolist(), strict=True))
+    before = Before({}, known, first.highest, first.status == "clustered")
+    again = cluster_group(near_and_far(), ids, rules, before)
+    assert again.status == first.status
+    assert again.numbers.tolist() == first.numbers.tolist()
+    np.testing.assert_array_equal(again.confidence, first.confidence)
+    assert again.linkage is not None
+    np.testing.assert_array_equal(again.linkage, first.linkage)
+
+
+def test_clusters_are_held_where_sound_has_changed_its_mind() -> None:
+    ids, rules = [f"t{i}" for i in range(18)], Rules(0.9, 2, 0.0)
+    odd = {name: 1 + i % 2 for i, name in enumerate(ids)}
+    held = cluster_group(near_and_far(), ids, rules, Before({}, odd, 2, applied=True))
+    assert held.numbers.tolist() == list(odd.values())
+    # Nothing of that makes it surer than sound is.
+    free = cluster_group(near_and_far(), ids, rules)
+    np.testing.assert_array_equal(held.confidence, free.confidence)
+    assert cluster_group(
+        near_and_far(), ids, rules, Before({}, odd, 2, applied=False)
+    ).numbers.tolist() != list(odd.values())
