@@ -242,8 +242,8 @@ def opened(browser: Chromium, tmp_path: Path, run: Run) -> Path:
     page = tmp_path / "report.html"
     page.write_text(render(run), encoding="utf-8")
     browser.open(page)
-    browser.run("localStorage.clear()")
-    browser.open(page)
+    # In the page itself: a busy browser brings what is cleared late to the next page.
+    browser.run("localStorage.clear(), review.reload()")
     return page
 
 
