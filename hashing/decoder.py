@@ -18,10 +18,10 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,9 @@ CLOSE_S = 1.0  # an idle child needs milliseconds to exit
 
 HEAD = struct.Struct("<cI")
 _CODES = struct.Struct("<dII")
+
+
+Made = TypeVar("Made")
 
 
 class Decoder:
@@ -150,9 +153,7 @@ class Decoder:
 
         Raises: AudioError of kind ``crashed`` or ``timeout`` where the child cannot be started.
         """
-        request = {"model": str(hasher.model.path), "path": ""}
-        for _ in self._ask("(start)", request, PREPARE_S):
-            pass
+        self._load({"model": str(hasher.model.path)})
 
     def hash_track(
         self,
@@ -176,10 +177,26 @@ class Decoder:
             "model": str(hasher.model.path),
             "embeddings": embeddings,
         }
+        width = hasher.quantizer.code_bytes
+        return self._made(path, request, timeout_s, lambda body: unpack_codes(body, width))
+
+    def _load(self, request: dict[str, Any]) -> None:
+        """Have the child load what a request names beside a file; waits for it."""
+        for _ in self._ask("(start)", {**request, "path": ""}, PREPARE_S):
+            pass
+
+    def _made(
+        self,
+        path: str,
+        request: dict[str, Any],
+        timeout_s: float,
+        unpack: Callable[[bytearray], Made],
+    ) -> Made:
+        """What the child has made of a file, unpacked; `unpack` raises where it is nonsense."""
         for kind, body in self._ask(path, request, timeout_s):
             if kind == b"C":
                 with contextlib.suppress(ValueError, struct.error):
-                    return unpack_codes(body, hasher.quantizer.code_bytes)
+                    return unpack(body)
         raise self._nonsense(_shown(path))
 
     def _ask(

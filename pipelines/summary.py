@@ -17,7 +17,7 @@ from pipelines.records import Record
 from pipelines.runs import Receipt
 from pipelines.versions import FORMAT_VERSION, Manifest, current_version, load_json, version_path
 
-_PACKAGES = (
+PACKAGES = (
     "hashbeam",
     "numpy",
     "pyarrow",
@@ -161,7 +161,7 @@ def summarise(
         times_real_time=fresh_audio_s / hash_wall_s if hash_wall_s else 0.0,
         times_real_time_per_cpu=fresh_audio_s / hash_cpu_s if hash_cpu_s else 0.0,
         max_rss_bytes=int(max((part.counters["max_rss_bytes"] for part in parts), default=0)),
-        versions=_versions(),
+        versions=versions(),
     )
 
 
@@ -200,9 +200,10 @@ def _span_s(receipts: Sequence[Receipt]) -> float:
     return max(one.finished for one in receipts) - min(one.started for one in receipts)
 
 
-def _versions() -> dict[str, str]:
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Of python and of packages, for run.json."""
     found = {"python": platform.python_version()}
-    for name in _PACKAGES:
+    for name in packages:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

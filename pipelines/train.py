@@ -150,6 +150,11 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     if args.kind not in KINDS:
         raise UsageError(f"no kind {args.kind!r} to train: use one of {', '.join(KINDS)}")
     checker = Checker(args)
+    for flag, kinds in KIND_FLAGS.items():
+        if checker.given(flag) and args.kind not in kinds:
+            checker.problems.append(f"{flag}: is for {', '.join(kinds)}, not for {args.kind}")
+    if args.kind == ARTIST:
+        return _train_artist(args, checker)
     catalog, out = checker.text("--catalog"), checker.text("--out")
     seed = checker.integer("--seed", low=0, high=2**31 - 1)
     threads = checker.integer("--threads", low=1, high=1024)
@@ -168,17 +173,12 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     ):
         if checker.given(flag):
             more[name] = checker.integer(flag, low=low)
-    for flag, kinds in KIND_FLAGS.items():
-        if checker.given(flag) and args.kind not in kinds:
-            checker.problems.append(f"{flag}: is for {', '.join(kinds)}, not for {args.kind}")
     if checker.given("--bits"):
         low, high = (2, MAX_KEY_BITS) if args.kind == FLOW else (8, 4096)
         settings["bits"] = checker.integer("--bits", low=low, high=high)
     for flag in ("--radius", "--stability"):
         if checker.given(flag):
             settings[flag[2:]] = checker.number(flag, low=0.0, high=100.0)
-    if args.kind == ARTIST:
-        return _train_artist(args, checker)
     checker.finish()
     table = read_catalog(catalog)
     for name in FLOW_NEEDED if args.kind == FLOW else NEEDED:
@@ -244,18 +244,20 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
 
 def _train_artist(args: argparse.Namespace, checker: Checker) -> int:
     """``train artist``, which stands on other data than the hashers."""
-    out, labels = checker.text("--out"), args.labels or "artist_name"
+    catalog, out = checker.text("--catalog"), checker.text("--out")
+    seed = checker.integer("--seed", low=0, high=2**31 - 1)
+    labels = args.labels or "artist_name"
     for flag in ("--noise", "--rooms", "--same", "--window", "--queries"):
-        if getattr(args, flag[2:]) and not (flag == "--window" and args.window == "second"):
+        if getattr(args, flag[2:]):
             checker.problems.append(f"{flag}: is not for {ARTIST}")
     components = checker.integer("--components", low=2, high=512) if args.components else 56
     checker.finish()
     from hashing.training.artists.recipe import ArtistRecipe, train_artist
 
-    paths = [args.catalog, *(args.more or [])]
+    paths = [catalog, *(args.more or [])]
     tables = [read_catalog(path) for path in paths]
     if labels not in tables[0].column_names:
-        raise UsageError(f"{args.catalog} has no column {labels}: name one with --labels")
+        raise UsageError(f"{catalog} has no column {labels}: name one with --labels")
     rows = [
         [{name: _text(row.get(name)) for name in ("track_id", "uri", labels)} for row in table]
         for table in (table.to_pylist() for table in tables)
@@ -264,12 +266,12 @@ def _train_artist(args: argparse.Namespace, checker: Checker) -> int:
     shown = [str(Path(*Path(path).absolute().parts[-2:])) for path in paths]
     command = ["hashbeam", "train", ARTIST, "--catalog", shown[0]]
     command += ["--more", *shown[1:]] if shown[1:] else []
-    command += ["--labels", labels, "--components", str(components), "--seed", args.seed]
+    command += ["--labels", labels, "--components", str(components), "--seed", str(seed)]
     recipe = ArtistRecipe(
         rows,
         labels,
         components,
-        seed=int(args.seed),
+        seed=seed,
         workers=len(os.sched_getaffinity(0)),
         command=shlex.join(command),
     )

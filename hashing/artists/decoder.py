@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import struct
 from typing import Any
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from hashing.artists.encoder import ArtistEncoder, TrackEmbedding
 from hashing.artists.measures import MEASURES, measure_sound
-from hashing.decoder import PREPARE_S, Decoder
+from hashing.decoder import Decoder
 from hashing.excerpts import decode_excerpts
 
 Floats = npt.NDArray[np.float32]
@@ -41,9 +40,7 @@ class ArtistDecoder(Decoder):
 
         Raises: AudioError of kind ``crashed`` or ``timeout`` where the child cannot be started.
         """
-        request = {"artist": str(encoder.model.path), "path": ""}
-        for _ in self._ask("(start)", request, PREPARE_S):
-            pass
+        self._load({"artist": str(encoder.model.path)})
 
     def embed_file(
         self,
@@ -64,11 +61,7 @@ class ArtistDecoder(Decoder):
             "path": path,
             "max_seconds": max_seconds,
         }
-        for kind, body in self._ask(path, request, timeout_s):
-            if kind == b"C":
-                with contextlib.suppress(ValueError, struct.error):
-                    return unpack(body)
-        raise self._nonsense(path)
+        return self._made(path, request, timeout_s, unpack)
 
 
 def hear(encoder: ArtistEncoder, path: str, max_seconds: float) -> HeardTrack:

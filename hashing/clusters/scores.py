@@ -19,6 +19,20 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
+# What reports tell of a name, as attributes of `ClusterScores`.
+FIGURES = (
+    "ari",
+    "ami",
+    "v_measure",
+    "pair_precision",
+    "pair_recall",
+    "pair_f1",
+    "b_cubed_precision",
+    "b_cubed_recall",
+    "b_cubed_f1",
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class ClusterScores:
     """Agreement of clusters with the truth over the tracks of one name.

@@ -87,6 +87,21 @@ class Schedule(Protocol):
         """Of one step, counted from zero."""
 
 
+def placed(network: Network) -> tuple[Network, torch.device]:
+    """A network on the GPU, where there is one, and the device."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return network.to(device), device
+
+
+def running_mean(network: torch.nn.Module, decay: float) -> torch.optim.swa_utils.AveragedModel:
+    """The running mean of a network's weights and buffers."""
+    return torch.optim.swa_utils.AveragedModel(
+        network,
+        multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(decay),  # type: ignore[no-untyped-call]
+        use_buffers=True,
+    )
+
+
 @dataclasses.dataclass
 class State(Generic[Network]):
     """Everything that a checkpoint holds."""
@@ -100,19 +115,11 @@ class State(Generic[Network]):
     @classmethod
     def start(cls, settings: EncoderTraining, network: Network) -> State[Network]:
         """The state before the first step."""
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        network = network.to(device)
-        average = torch.optim.swa_utils.AveragedModel(
-            network,
-            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]
-                settings.averaging
-            ),
-            use_buffers=True,
-        )
+        network, device = placed(network)
         optimiser = torch.optim.AdamW(
             network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
-        return cls(network, average, optimiser, device)
+        return cls(network, running_mean(network, settings.averaging), optimiser, device)
 
     @property
     def trained(self) -> Network:
@@ -123,17 +130,23 @@ class State(Generic[Network]):
 
     def save(self, path: Path) -> None:
         """Write a checkpoint; an interrupted write leaves the last one."""
-        parts = {
+        write_checkpoint(self.parts(), path)
+
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
         }
-        write_checkpoint(parts, path)
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint."""
-        parts = torch.load(path, weights_only=True, map_location=self.device)
+        self.take(torch.load(path, weights_only=True, map_location=self.device))
+
+    def take(self, parts: Mapping[str, Any]) -> None:
+        """Become what `parts` were of."""
         self.network.load_state_dict(parts["network"])
         self.average.load_state_dict(parts["average"])
         self.optimiser.load_state_dict(parts["optimiser"])

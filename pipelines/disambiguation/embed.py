@@ -62,29 +62,6 @@ def write_todo(job: EmbedJob, tracks: pa.Table) -> int:
     return -(-count // size)
 
 
-@dataclasses.dataclass
-class EmbedTracks(beam.PTransform[Any, Any]):
-    """Numbers of parts → files of embeddings and failures.
-
-    Attributes:
-        job: what the workers must know.
-        parts: how many there are.
-    """
-
-    job: EmbedJob
-    parts: int
-
-    def expand(self, pbegin: Any) -> Any:
-        """The steps."""
-        return (
-            pbegin
-            | "parts" >> beam.Create(list(range(self.parts)), reshuffle=False)
-            # Moves one number a part; without it one worker would hear them all.
-            | "spread parts" >> beam.Reshuffle()
-            | "hear" >> beam.ParDo(EmbedParts(self.job))
-        )
-
-
 class EmbedParts(beam.DoFn):
     """Part numbers in, part numbers out; one encoder a worker."""
 
@@ -113,6 +90,31 @@ class EmbedParts(beam.DoFn):
     def teardown(self) -> None:
         """Ends the decoder."""
         self._stack.close()
+
+
+@dataclasses.dataclass
+class EmbedTracks(beam.PTransform[Any, Any]):
+    """Numbers of parts → files of embeddings and failures.
+
+    Attributes:
+        job: what the workers must know.
+        parts: how many there are.
+        listener: what hears a part, made of the job.
+    """
+
+    job: EmbedJob
+    parts: int
+    listener: Callable[[EmbedJob], beam.DoFn] = EmbedParts
+
+    def expand(self, pbegin: Any) -> Any:
+        """The steps."""
+        return (
+            pbegin
+            | "parts" >> beam.Create(list(range(self.parts)), reshuffle=False)
+            # Moves one number a part; without it one worker would hear them all.
+            | "spread parts" >> beam.Reshuffle()
+            | "hear" >> beam.ParDo(self.listener(self.job))
+        )
 
 
 def load_encoder(model: str) -> Any:

@@ -9,25 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from hashing.clusters.scores import bootstrap_mean, score_clusters
+from hashing.clusters.scores import FIGURES, bootstrap_mean, score_clusters
 from hashing.errors import CatalogError
 from pipelines.disambiguation.group import Groups
 from pipelines.disambiguation.judge import Judged
 
 # Tracks of a group whose true artist is known, below which agreement has no meaning.
 LEAST_KNOWN = 2
-
-_NAMES = (
-    "ari",
-    "ami",
-    "v_measure",
-    "pair_precision",
-    "pair_recall",
-    "pair_f1",
-    "b_cubed_precision",
-    "b_cubed_recall",
-    "b_cubed_f1",
-)
 
 
 def read_truth(catalog: pa.Table, column: str, source: str) -> list[str]:
@@ -84,7 +72,7 @@ def measure(
         "groups_without_truth": unknown,
         "groups_of_several_artists": len(several),
         "of_several_artists": {
-            name: _mean([one[name] for one in several]) for name in _NAMES if several
+            name: _mean([one[name] for one in several]) for name in FIGURES if several
         },
         "groups_of_one_artist": len(whole),
         "share_left_whole": _mean([float(one) for one in whole]),
@@ -93,7 +81,7 @@ def measure(
 
 def _figures(artists: Sequence[str], found: npt.NDArray[np.int32]) -> dict[str, float]:
     scores = score_clusters(artists, found)
-    return {name: float(getattr(scores, name)) for name in _NAMES}
+    return {name: float(getattr(scores, name)) for name in FIGURES}
 
 
 def _mean(values: Sequence[float]) -> dict[str, float | None]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,6 +25,7 @@ from pipelines.disambiguation.show import show_group
 from pipelines.disambiguation.snippets import as_address, cut_snippets, forget_others
 from pipelines.io import FileInfo
 from pipelines.progress import Progress, shows_progress
+from pipelines.summary import versions
 from pipelines.versions import utc_now
 
 FORMAT_VERSION = 1
@@ -213,7 +212,7 @@ def _facts(options: DisambiguateOptions, found: Findings, names: pa.Table) -> di
         "proposals": len(found.proposals),
         "workers": options.workers,
         "wall_s": round(time.time() - found.started, 3),
-        "versions": _versions(),
+        "versions": versions(_PACKAGES),
     }
 
 
@@ -283,13 +282,3 @@ def _write_failures(out: str, failures: pa.Table) -> None:
 def _write_json(path: str, data: Mapping[str, Any]) -> FileInfo:
     text = json.dumps(data, ensure_ascii=False, indent=1)
     return io.write_bytes(path, text.encode("utf-8", "replace") + b"\n")
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,8 +34,7 @@ from hashing.training.artists.triplets import (
     spread,
     triplet_loss,
 )
-from hashing.training.checkpoints import write_checkpoint
-from hashing.training.encoder import State, descend, go_on
+from hashing.training.encoder import State, descend, go_on, placed, running_mean
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -111,39 +110,22 @@ class ArtistState(State[torch.nn.Module]):
     @classmethod
     def begin(cls, settings: ArtistTraining, network: AnyNetwork) -> ArtistState:
         """The state before the first step."""
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        network = network.to(device)
-        average = torch.optim.swa_utils.AveragedModel(
-            network,
-            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]
-                settings.averaged
-            ),
-            use_buffers=True,
-        )
+        network, device = placed(network)
         rate = settings.learning_rate_at(0)
         if settings.system == "classifier":
             optimiser = artist_classifier.optimiser(network, rate)
         else:
             optimiser = torch.optim.RMSprop(network.parameters(), rate, alpha=RHO, eps=EPSILON)
-        return cls(network, average, optimiser, device)
+        return cls(network, running_mean(network, settings.averaged), optimiser, device)
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint; an interrupted write leaves the last one."""
-        parts = {
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "history": self.history,
-            "best": self.best,
-            "ended": self.ended,
-        }
-        write_checkpoint(parts, path)
+    def parts(self) -> dict[str, Any]:
+        """See `State`."""
+        own = {"history": self.history, "best": self.best, "ended": self.ended}
+        return {**super().parts(), **own}
 
-    def restore(self, path: Path) -> None:
-        """Go on from a checkpoint."""
-        super().restore(path)
-        parts = torch.load(path, weights_only=True, map_location=self.device)
+    def take(self, parts: Mapping[str, Any]) -> None:
+        """See `State`."""
+        super().take(parts)
         self.history, self.best, self.ended = parts["history"], parts["best"], parts["ended"]
 
     def note(self, found: dict[str, float], patience: int) -> bool:

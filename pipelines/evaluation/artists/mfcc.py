@@ -6,10 +6,8 @@ artist features hear, without anything that was learned.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterable
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -69,31 +67,11 @@ def standardise(values: Floats) -> Floats:
     return unit((values - values.mean(axis=0)) / np.where(spread > 0, spread, 1))
 
 
-@dataclasses.dataclass
-class HearCepstra(beam.PTransform[Any, Any]):
-    """Numbers of parts → files of embeddings and failures, as `EmbedTracks` makes for a model.
+class HearCepstra(beam.DoFn):
+    """Part numbers in, part numbers out, as `EmbedParts` does it for a model.
 
-    Attributes:
-        job: what the workers must know.
-        parts: how many there are.
+    One decoder a part, in a process of its own.
     """
-
-    job: EmbedJob
-    parts: int
-
-    def expand(self, pbegin: Any) -> Any:
-        """The steps."""
-        return (
-            pbegin
-            | "parts" >> beam.Create(list(range(self.parts)), reshuffle=False)
-            # Moves one number a part; without it one worker would hear them all.
-            | "spread parts" >> beam.Reshuffle()
-            | "hear" >> beam.ParDo(_HearParts(self.job))
-        )
-
-
-class _HearParts(beam.DoFn):
-    """Part numbers in, part numbers out; one decoder a part, in a process of its own."""
 
     def __init__(self, job: EmbedJob) -> None:
         self._job = job

@@ -20,7 +20,13 @@ from hashing.errors import CatalogError, HashbeamError, IndexFormatError, ModelE
 from hashing.models import load_model
 from pipelines import io
 from pipelines.disambiguation import embed
-from pipelines.disambiguation.embed import EmbedJob, EmbedTracks, finished_parts, read_failures
+from pipelines.disambiguation.embed import (
+    EmbedJob,
+    EmbedParts,
+    EmbedTracks,
+    finished_parts,
+    read_failures,
+)
 from pipelines.disambiguation.store import embedding_files, find_stored, read_embeddings
 from pipelines.evaluation.artists.mfcc import DIGEST, NAME, HearCepstra, standardise
 from pipelines.evaluation.artists.options import FOLD, ArtistOptions
@@ -113,7 +119,7 @@ class _Hearing:
         self.track_ids = catalog["track_id"].to_pylist()
 
     def hear(
-        self, model: str, digest: str, wanted: Flags, transform: Callable[[EmbedJob, int], Any]
+        self, model: str, digest: str, wanted: Flags, listener: Callable[[EmbedJob], Any]
     ) -> tuple[Floats, Flags, int]:
         """Embeddings of all tracks, which were heard, and how many of them were known before."""
         options = self._options
@@ -129,7 +135,7 @@ class _Hearing:
             show = shows_progress(quiet=options.quiet, asked=options.progress)
             with Progress(parts, lambda: finished_parts(job), unit="part", show=show):
                 run_pipeline(
-                    lambda pipeline: pipeline | "hear" >> transform(job, parts),
+                    lambda pipeline: pipeline | "hear" >> EmbedTracks(job, parts, listener),
                     self._pipeline_options,
                 )
             stored = find_stored(self._files(), self._catalog, digest)
@@ -157,7 +163,7 @@ def _of_model(
         one = model.replace(FOLD, fold)
         encoder = embed.load_encoder(one)
         wanted = np.array([not by_fold or fold == other for other in folds], bool)
-        found, good, again = hearing.hear(one, encoder.digest, wanted, EmbedTracks)
+        found, good, again = hearing.hear(one, encoder.digest, wanted, EmbedParts)
         if values is None:
             values = found
         elif good.any() and values.shape[1] != found.shape[1]:

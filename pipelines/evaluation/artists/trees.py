@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy.cluster.hierarchy import fcluster
 
 from hashing.clusters.links import Link, chain
+from hashing.clusters.scores import FIGURES as SCORES
 from hashing.clusters.scores import ClusterScores, score_clusters
 from hashing.clusters.ward import ward
 from pipelines.evaluation.artists.groups import Group
@@ -17,19 +18,7 @@ from pipelines.evaluation.artists.groups import Group
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-FIGURES = (
-    "ari",
-    "ami",
-    "v_measure",
-    "pair_precision",
-    "pair_recall",
-    "pair_f1",
-    "b_cubed_precision",
-    "b_cubed_recall",
-    "b_cubed_f1",
-    "whole",
-    "clusters",
-)
+FIGURES = (*SCORES, "whole", "clusters")
 TUNED_BY = "ami"  # as Royo-Letelier et al. (ISMIR 2018) tune theirs
 
 # Ratio of two neighbouring cuts: the same cuts whatever the data are. Cuts of single groups spread
@@ -68,7 +57,7 @@ class Table:
 def scores_of(scores: ClusterScores, clusters: int) -> list[float]:
     """The figures of one group, in the order of `FIGURES`."""
     return [
-        *(float(getattr(scores, name)) for name in FIGURES[:-2]),
+        *(float(getattr(scores, name)) for name in SCORES),
         float(clusters == 1),
         float(clusters),
     ]

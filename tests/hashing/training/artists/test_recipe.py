@@ -107,6 +107,10 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "no column genre" in capsys.readouterr().err
     assert main([*command, str(tmp_path / "m"), "--noise", str(tmp_path)]) == 2
     assert "--noise: is not for artist" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "m"), "--seed", "many", "--steps", "5"]) == 2
+    told = capsys.readouterr().err
+    assert "--seed" in told
+    assert "--steps: is for" in told
     # Six artists are too few for four folds.
     assert main([*command, str(tmp_path / "m")]) == 1
     assert "6 artists of the first catalogue" in capsys.readouterr().err
