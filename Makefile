@@ -21,6 +21,9 @@ JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 BENCHMARKS ?= $(sort $(wildcard tests/benchmarks/bench_*.py))
 
+# Python compiles a module once, and not in each of the many processes that tests and jobs start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types test-music music-folder test-browser bench install install-run-time lock clean distclean
 

@@ -1,22 +1,23 @@
 """Artist embeddings: tracks of one artist are near each other, whatever they are.
 
 A track is heard in segments. Each part of a model makes an embedding of them; the parts are joined,
-each of length one times its weight, and the whole has length one. The part that every model has
-stands on classic statistics (`hashing.artists.features`): their ranks, projected to directions in
-which tracks differ, the strong ones held back.
+each of length one times its weight, and the whole has length one. The one that stands on classic
+statistics (`hashing.artists.features`) projects their ranks to directions in which tracks differ,
+the strong ones held back; another may be a network (`hashing.artists.network`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from hashing.artists.features import MIN_SEGMENT_S, ArtistFeatures, n_statistics, segment_statistics
+from hashing.artists.network import open_network
 from hashing.errors import AudioError, ModelError
 from hashing.excerpts import decode_excerpts
 from hashing.models import ARTIST_KIND, DEFAULT_ARTIST_MODEL, Model, load_model
@@ -208,7 +209,10 @@ def heard_segments(segments: Iterable[Floats], features: ArtistFeatures) -> list
 
 def _open_parts(model: Model, features: ArtistFeatures) -> list[tuple[float, Part]]:
     """The parts of a model with their weights: ``statistics.weight`` belongs to `Statistics`."""
-    makers = {"statistics": _open_statistics}
+    makers: dict[str, Callable[[], Part]] = {
+        "network": lambda: open_network(model, features.sample_rate),
+        "statistics": lambda: _open_statistics(model, features),
+    }
     names = sorted(name.removesuffix(".weight") for name in model.arrays if ".weight" in name)
     if unknown := sorted(set(names) - set(makers)):
         raise ModelError(f"model {model.path} has parts {unknown}: it is of a later version")
@@ -219,7 +223,7 @@ def _open_parts(model: Model, features: ArtistFeatures) -> list[tuple[float, Par
         weight = _array(model, f"{name}.weight").item()
         if not (math.isfinite(weight) and weight > 0):
             raise ValueError(f"the weight of its part {name} must be above 0, not {weight}")
-        parts.append((weight, makers[name](model, features)))
+        parts.append((weight, makers[name]()))
     return parts
 
 

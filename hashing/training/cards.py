@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -134,6 +135,43 @@ Cross-validated over artists: names made up of artists whom neither projection n
 `ari` and `ami` are means over names of two to four artists, `whole` is the share of artists whose
 tracks stay one cluster, `*_mfcc` the same by means and deviations of MFCC on the same names, with
 the cut that is best for them. Artists are dealt to folds {story["deals"]} times.
+"""
+
+
+def artist_network_card(
+    command: str,
+    features: ArtistFeatures,
+    story: Mapping[str, Any],
+    figures: Mapping[str, float],
+    cut: float,
+    seconds: float,
+) -> str:
+    """The card of an artist model that is a network."""
+    settings = story["settings"]
+    last = story["history"][-1]["step"]
+    return f"""# Artist embeddings of a network: {settings["system"]}
+
+Up to {features.n_segments} segments of {features.segment_s:.1f} s, linearly spaced, go through a
+network as mel spectrograms; the mean of their embeddings, of length one, is the track's. Tracks
+of one name are clustered by Ward's method and cut at {cut:.3f} (`hashbeam disambiguate`).
+`metric` is the network of Royo-Letelier et al. (ISMIR 2018), trained with triplets, `contrastive`
+the same with the supervised contrastive loss (Khosla et al., NeurIPS 2020), and `classifier` that
+of Park et al. (ISMIR 2018).
+
+* **Command**: `{command}`
+* **Data**: {story["tracks"]} tracks; {story["artists_trained"]} artists to learn from,
+  {len(story["artists_held_out"])} others to stop by and to tune the cut on (column
+  `{story["labels"]}`, listed in `config.json`).
+* **Settings**: {json.dumps(settings)}
+* **Seed**: {story["seed"]}. **Time**: {seconds / 60:.0f} minutes, {last} steps
+  ({story["ended"] or "all that were asked for"}), torch {story["torch"]}.
+
+On the artists that it was stopped by and its cut was tuned on: optimistic.
+
+{_table(figures)}
+
+`ari` and `ami` are means over names of two to four artists, `eer` is the equal error rate of pairs
+of tracks. `hashbeam evaluate artists` judges it on others.
 """
 
 

@@ -40,6 +40,7 @@ from hashing.training.artists.segments import (
 from hashing.training.artists.training import ArtistTraining, System, TrainedArtists, embed_tracks
 from hashing.training.checkpoints import write_checkpoint
 
+Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 FOLDS = 5
@@ -243,7 +244,11 @@ class Study:
     def _test(
         self, trained: TrainedArtists, choosing: list[int], testing: list[int], folder: Path
     ) -> dict[str, float]:
-        """``cut``, and on the fold's artists ``ari``, ``ami``, ``eer``."""
+        """``cut``, and on the fold's artists ``ari``, ``ami``, ``eer``.
+
+        Where genres are known, also the figures of names whose artists have one genre, at the same
+        cut: ``ari_within`` and ``ami_within``.
+        """
         sides = []
         for artists, names, stage in ((choosing, CHOOSING_NAMES, 8), (testing, TEST_NAMES, 9)):
             tracks = self._tracks(artists)
@@ -264,7 +269,28 @@ class Study:
         first, second = np.triu_indices(len(own), 1)
         likeness = (embeddings @ embeddings.T)[first, second]
         rate = equal_error_rate(likeness, own[first] == own[second])
-        return {"cut": cut, **groups.scores(cut), "eer": rate}
+        found = {"cut": cut, **groups.scores(cut), "eer": rate}
+        if within := self._within_genres(embeddings, sides[1][0]):
+            found |= {f"{name}_within": value for name, value in within.scores(cut).items()}
+        return found
+
+    def _within_genres(self, embeddings: Floats, tracks: Ints) -> Groups | None:
+        """Names of artists of one genre each, as many of every genre that has two artists."""
+        own, genres = self.music.artists[tracks], self.music.tags.genres[tracks]
+        members = [np.flatnonzero(genres[:, genre]) for genre in range(genres.shape[1])]
+        members = [rows for rows in members if len(np.unique(own[rows])) > 1]
+        parts = [
+            Groups.draw(
+                embeddings[rows], own[rows], TEST_NAMES // len(members), self.base.seeds(10, i)
+            )
+            for i, rows in enumerate(members)
+        ]
+        if not parts:
+            return None
+        return Groups(
+            [one for part in parts for one in part.truth],
+            [one for part in parts for one in part.linkages],
+        )
 
     def _tracks(self, artists: Sequence[int]) -> Ints:
         return np.flatnonzero(np.isin(self.music.artists, np.asarray(artists)))
