@@ -34,8 +34,9 @@ demo: install-run-time  ## set up the run time, index a small catalogue, look up
 	rm -rf build/demo
 	$(BIN)/python -m pipelines demo --out build/demo
 
+# Files in their order: doctests, the shortest, come last, and no process waits for another.
 test: lint types  ## set up everything; lint, type check, all tests on rendered audio
-	$(PYTEST) -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(PYTEST) -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: install
 	$(BIN)/python -m ruff check .

@@ -131,7 +131,17 @@ def check_first(
 
 
 def open_session(model: Model, graph: str = "model") -> Any:
-    """An ONNX Runtime session of a model's graph on one thread; raises `ModelError`."""
+    """An ONNX Runtime session of a model's graph; raises `ModelError`."""
+    try:
+        return session_of(model.graph(graph))
+    except ModelError:
+        raise
+    except Exception as error:  # onnxruntime raises classes of its own that it does not export
+        raise _cannot_run(model, graph, error) from None
+
+
+def session_of(graph: bytes) -> Any:
+    """An ONNX Runtime session of a graph, on one thread; raises what ONNX Runtime raises."""
     # onnxruntime is imported late: it costs 0.3 s, which `--help` and `info` need not pay.
     import onnxruntime
 
@@ -140,20 +150,13 @@ def open_session(model: Model, graph: str = "model") -> Any:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised, and told in one line
     # Weights in a file beside the graph would be looked for in the current folder, and are no part
     # of the digest.
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", NOWHERE
     )
-    try:
-        return onnxruntime.InferenceSession(
-            model.graph(graph), options, providers=["CPUExecutionProvider"]
-        )
-    except ModelError:
-        raise
-    except Exception as error:  # onnxruntime raises classes of its own that it does not export
-        raise _cannot_run(model, graph, error) from None
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def _cannot_run(model: Model, graph: str, error: Exception) -> ModelError:

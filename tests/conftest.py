@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,27 @@ from model_fixture import random_model
 collect_ignore = [
     path.name for path in Path(__file__).parent.glob("*.py") if not path.name.startswith("test_")
 ]
+
+
+def pytest_collection_finish() -> None:
+    """All modules are imported: the collector need not look through them again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Writing through to the disk tells in a loss of power only, and takes longer than most tests.
+
+    Whether it is asked for, and before what, is tested where files are written (`test_io.py`).
+    """
+
+    def check(descriptor: int) -> None:
+        os.fstat(descriptor)  # one that is closed is still an error
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", check)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ import torch
 
 from hashing.errors import HashbeamError
 from hashing.features import FeatureConfig
-from hashing.fronts import Answer
+from hashing.fronts import Answer, session_of
 from hashing.models import Model, save_model
 from hashing.track_fronts import Reach, SeparateSnippets, SharedLayers, TrackFront
 from hashing.training.checkpoints import write_checkpoint
@@ -366,11 +366,7 @@ def clean_music(graph: bytes, reach: Reach | None, pairs: Pairs) -> Floats:
     Args:
       graph: an encoder of snippets, or one of spectrograms with such a `reach`.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = session_of(graph)
     (source,) = (end.name for end in session.get_inputs())
     pool, rng = pairs.pool, pairs.settings.seeds(stage=2)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hashing.errors import ModelError, UsageError
 from hashing.features import FeatureConfig
-from hashing.fronts import NOWHERE, Answer, Front
+from hashing.fronts import Answer, Front, session_of
 from hashing.training.arrangement import Arrangement, arrange
 from hashing.training.foreign import (
     HIGHEST_IR_VERSION,
@@ -260,17 +260,8 @@ def _rename(node: Any) -> None:
 
 
 def _session(graph: bytes, name: str) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what goes wrong is raised, and told in one line
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", NOWHERE
-    )
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        return session_of(graph)
     except Exception as error:  # onnxruntime raises classes of its own that it does not export
         raise ModelError(
             f"{name} cannot be run on such snippets ({first_line(error)}): give the features that "

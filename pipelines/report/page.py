@@ -8,13 +8,17 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from hashing.errors import AudioError
 from pipelines import io
 from pipelines.report.charts import LEFT, RIGHT, WIDTH, score_chart, share_chart
 from pipelines.report.images import data_uri, spectrogram_png
+from pipelines.report.text import name_line
+
+if TYPE_CHECKING:
+    import jinja2
 
 # What each condition is, as a person would say it.
 CONDITION_NAMES = {
@@ -55,7 +59,7 @@ def demo_page(figures: dict[str, Any], commands: Sequence[str], out: str) -> str
     """The page, as HTML.
 
     Args:
-        figures: what `pipelines.report.figures.make_figures` gives.
+        figures: what ``figures.json`` of the demo holds.
         commands: what to type next.
         out: the folder of the demo, for the spectrograms of its recordings.
     """
@@ -81,6 +85,7 @@ def demo_page(figures: dict[str, Any], commands: Sequence[str], out: str) -> str
         sections=list(_sections(known, absent, image)),
         shares=share_chart(figures),
         scores=score_chart(figures),
+        names=[name_line(name) for name in figures["names"]],
         commands=commands,
     )
 
@@ -91,6 +96,12 @@ def render(template: str, **values: Any) -> str:
     >>> render("macros.html.j2")
     ''
     """
+    return _environment().get_template(template).render(values).strip()
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """One for all pages: a template is compiled once, which takes longer than to fill it."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -110,7 +121,7 @@ def render(template: str, **values: Any) -> str:
         "address": quote,
         "names": lambda value: ", ".join(value) if isinstance(value, list) else value or "",
     }
-    return environment.get_template(template).render(values).strip()
+    return environment
 
 
 def _condition(name: str) -> str:

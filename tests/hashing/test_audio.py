@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import struct
+import tempfile
 import tracemalloc
 from pathlib import Path
 
@@ -33,10 +35,24 @@ def tone(seconds: float, rate: int, channels: int = 1, frequency: float = 440.0)
     return np.repeat(0.5 * np.sin(2 * np.pi * frequency * t)[:, None], channels, axis=1)
 
 
+@functools.cache
 def music(seconds: float = 6.0, rate: int = 44100) -> np.ndarray:
-    """Stereo music [n, 2] whose channels differ."""
+    """Stereo music [n, 2] whose channels differ; not to be changed."""
     left = render_track(3, seconds, rate)
     return np.stack([left, 0.8 * np.roll(left, 9)], axis=1)
+
+
+@functools.cache
+def encoded_music(codec: str, seconds: float = 6.0) -> bytes:
+    """A file of it: encoding takes longer than what is tested."""
+    with tempfile.TemporaryDirectory() as folder:
+        return write(Path(folder), codec, music(seconds)).read_bytes()
+
+
+def write_music(folder: Path, codec: str, seconds: float = 6.0) -> Path:
+    path = folder / f"sound.{codec}"
+    path.write_bytes(encoded_music(codec, seconds))
+    return path
 
 
 def write(folder: Path, codec: str, samples: np.ndarray, rate: int = 44100) -> Path:
@@ -103,7 +119,7 @@ class TestFormats:
 
     @pytest.mark.parametrize("codec", ["mp3", "flac", "ogg"])
     def test_equals_an_independent_reader(self, tmp_path: Path, codec: str) -> None:
-        path = write(tmp_path, codec, music())
+        path = write_music(tmp_path, codec)
         whole, rate = soundfile.read(path, dtype="float32")
         mono = whole.mean(axis=1)
         halved = mono.reshape(-1, 2).mean(axis=1)
@@ -207,7 +223,7 @@ def pieces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, np.
 class TestBlocks:
     @pytest.mark.parametrize("codec", CODECS)
     def test_join_to_the_whole(self, tmp_path: Path, codec: str) -> None:
-        path = str(write(tmp_path, codec, music()))
+        path = str(write_music(tmp_path, codec))
         blocks = list(decode_blocks(path, 8000))
         assert len(blocks) > 2
         assert all(len(block) for block in blocks)
@@ -284,7 +300,7 @@ class TestBroken:
 
     @pytest.mark.parametrize("codec", CODECS)
     def test_truncated(self, tmp_path: Path, codec: str) -> None:
-        path = write(tmp_path, codec, music())
+        path = write_music(tmp_path, codec)
         whole = path.read_bytes()
         for share in (0.02, 0.5, 0.99):
             path.write_bytes(whole[: int(share * len(whole))])
@@ -303,14 +319,14 @@ class TestBroken:
 
     def test_too_long(self, tmp_path: Path) -> None:
         for codec in CODECS:
-            path = write(tmp_path, codec, music(3.0))
+            path = write_music(tmp_path, codec, 3.0)
             assert kind_of(path, max_seconds=2.5) == "too-long"
             assert len(decode(str(path), 8000, max_seconds=2.5, duration_s=2.0)) == 16000
             assert kind_of(path, max_seconds=2.5, start_s=2.0, duration_s=0.9) == "too-long"
             assert len(decode(str(path), 8000, max_seconds=3.1)) >= 24000
 
     def test_too_long_without_a_declared_length(self, tmp_path: Path) -> None:
-        path = write(tmp_path, "mp3", music(3.0))
+        path = write_music(tmp_path, "mp3", 3.0)
         data = path.read_bytes()
         at = data.index(b"Info")
         path.write_bytes(data[:at] + b"none" + data[at + 4 :])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,21 +21,28 @@ def some(duration_s: float) -> list[tuple[float, float]]:
     return [(0.0, 1.0), (7.3, 2.0), (duration_s - 1.5, 1.5)]
 
 
+Encoded = Callable[[str], str]
+
+
 @pytest.fixture(scope="module")
-def music() -> np.ndarray:
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> Encoded:
+    """By codec: a file of music that is encoded once; not to be changed."""
     mono = render_track(1, SECONDS, 44100)
-    return np.stack([mono, np.roll(mono, 300) * 0.5], axis=1)
+    music = np.stack([mono, np.roll(mono, 300) * 0.5], axis=1)
+    folder = tmp_path_factory.mktemp("encoded")
 
+    @functools.cache
+    def encode(codec: str) -> str:
+        path = str(folder / f"a.{codec}")
+        audio.encode(music, 44100, path, codec=codec)
+        return path
 
-def encoded(folder: Path, music: np.ndarray, codec: str) -> str:
-    path = str(folder / f"a.{codec}")
-    audio.encode(music, 44100, path, codec=codec)
-    return path
+    return encode
 
 
 @pytest.mark.parametrize("codec", ["wav", "flac", "ogg", "opus", "m4a", "mp3"])
-def test_parts_are_those_of_the_whole(tmp_path: Path, music: np.ndarray, codec: str) -> None:
-    path = encoded(tmp_path, music, codec)
+def test_parts_are_those_of_the_whole(encoded: Encoded, codec: str) -> None:
+    path = encoded(codec)
     whole = audio.decode(path, RATE)
     found = excerpts.decode_excerpts(path, RATE, some)
     assert found.duration_s == pytest.approx(whole.size / RATE, abs=0.05)
@@ -47,9 +56,9 @@ def test_parts_are_those_of_the_whole(tmp_path: Path, music: np.ndarray, codec: 
 
 @pytest.mark.parametrize("codec", ["wav", "flac", "ogg", "opus"])
 def test_what_is_not_wanted_is_not_decoded(
-    tmp_path: Path, music: np.ndarray, codec: str, monkeypatch: pytest.MonkeyPatch
+    encoded: Encoded, codec: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = encoded(tmp_path, music, codec)
+    path = encoded(codec)
     decoded: list[float] = []
     real = audio.decode
 
@@ -62,8 +71,8 @@ def test_what_is_not_wanted_is_not_decoded(
     assert sum(decoded) <= 4.5
 
 
-def test_where_most_is_wanted_all_is_decoded(tmp_path: Path, music: np.ndarray) -> None:
-    path = encoded(tmp_path, music, "ogg")
+def test_where_most_is_wanted_all_is_decoded(encoded: Encoded) -> None:
+    path = encoded("ogg")
     whole = audio.decode(path, RATE)
     found = excerpts.decode_excerpts(path, RATE, lambda s: [(0.0, 14.0), (15.0, 14.0)])
     np.testing.assert_array_equal(found.parts[1], whole[15 * RATE : 29 * RATE])
@@ -71,10 +80,10 @@ def test_where_most_is_wanted_all_is_decoded(tmp_path: Path, music: np.ndarray) 
 
 @pytest.mark.parametrize("codec", ["ogg", "mp3", "wav"])
 def test_broken_files_are_told_as_when_decoded_whole(
-    tmp_path: Path, music: np.ndarray, codec: str
+    tmp_path: Path, encoded: Encoded, codec: str
 ) -> None:
-    path = Path(encoded(tmp_path, music, codec))
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    path, data = tmp_path / f"a.{codec}", Path(encoded(codec)).read_bytes()
+    path.write_bytes(data[: len(data) // 2])
     with pytest.raises(AudioError) as whole:
         audio.decode(str(path), RATE)
     with pytest.raises(AudioError) as parts:
@@ -94,8 +103,8 @@ def test_what_is_no_audio_is_told(tmp_path: Path, content: bytes | None, kind: s
     assert caught.value.kind == kind
 
 
-def test_a_track_longer_than_allowed_is_refused(tmp_path: Path, music: np.ndarray) -> None:
-    path = encoded(tmp_path, music, "ogg")
+def test_a_track_longer_than_allowed_is_refused(encoded: Encoded) -> None:
+    path = encoded("ogg")
     with pytest.raises(AudioError) as caught:
         excerpts.decode_excerpts(path, RATE, some, max_seconds=20.0)
     assert caught.value.kind == "too-long"

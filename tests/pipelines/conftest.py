@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Iterator
 
 import pytest
 from published_index import Published, publish_music
 
 from hashing import decoder
+
+# Where look-up has the name that `one_decoder` replaces.
+USERS_OF_DECODERS = ("hashing.decoder", "pipelines.lookup")
 
 
 @pytest.fixture(scope="session")
@@ -19,9 +23,11 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
 
 @pytest.fixture(scope="module")
 def one_decoder() -> Iterator[None]:
-    """One child process for all look-ups of files in this process: each would start its own."""
+    """One child process for all look-ups in this process: each would start its own."""
     with decoder.Decoder() as shared, pytest.MonkeyPatch.context() as patched:
-        patched.setattr(decoder, "Decoder", lambda: contextlib.nullcontext(shared))
+        for name in USERS_OF_DECODERS:
+            module = importlib.import_module(name)
+            patched.setattr(module, "Decoder", lambda: contextlib.nullcontext(shared))
         yield
 
 

@@ -34,6 +34,8 @@ MATCHES = {
 
 Shown = pytest.CaptureFixture[str]
 
+pytestmark = pytest.mark.usefixtures("one_decoder")
+
 
 @pytest.fixture(scope="module")
 def queries(published: Published, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -69,7 +71,12 @@ def look_up(index: Path, queries: Path, out: Path, *flags: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def answered(published: Published, queries: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def answered(
+    one_decoder: None,
+    published: Published,
+    queries: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """The folder of answers; not to be changed."""
     out = tmp_path_factory.mktemp("answered") / "out"
     with pytest.MonkeyPatch.context() as patched:
