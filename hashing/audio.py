@@ -11,7 +11,7 @@ import io
 import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import numpy as np
@@ -44,14 +44,17 @@ def decode_blocks(
     max_seconds: float = 7200.0,
     start_s: float = 0.0,
     duration_s: float | None = None,
+    listener: Callable[[np.ndarray, int], None] | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield the first audio stream of `path` as mono float32 blocks [n] at `sample_rate` Hz.
 
     Channels are averaged. `start_s` and `duration_s` (seconds) cut a part out, equal to that
-    slice of the whole. Damage below five per cent is left out, or replaced by silence where its
-    place is known. Raises `AudioError` of the kinds ``missing``, ``not-a-file``, ``empty``,
-    ``not-audio``, ``truncated``, ``no-samples``, ``too-long`` (more than `max_seconds` would have
-    to be decoded) and ``unreadable``; some only after blocks have been yielded.
+    slice of the whole. A `listener` is given what is decoded at the file's own rate as well: mono
+    blocks [n], not to be kept or changed, and that rate (Hz). Damage below five per cent is left
+    out, or replaced by silence where its place is known. Raises `AudioError` of the kinds
+    ``missing``, ``not-a-file``, ``empty``, ``not-audio``, ``truncated``, ``no-samples``,
+    ``too-long`` (more than `max_seconds` would have to be decoded) and ``unreadable``; some only
+    after blocks have been yielded.
 
     >>> next(decode_blocks("no such file.mp3", 8000))
     Traceback (most recent call last):
@@ -64,7 +67,7 @@ def decode_blocks(
         facts = containers.inspect(fd, size)
         if facts.cut:
             raise AudioError("truncated", f"{name} is truncated: {facts.cut}; fetch it again")
-        tally = readers.Tally(declared_s=facts.declared_s)
+        tally = readers.Tally(declared_s=facts.declared_s, listener=listener)
         end_s = math.inf if duration_s is None else start_s + duration_s
         _check_length(name, tally, end_s, max_seconds)
         native = _native_blocks(fd, facts.name, name, tally, start_s, sample_rate)

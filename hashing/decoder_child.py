@@ -55,15 +55,20 @@ def _serve(requests: int, answers: int) -> None:
         embeddings = request.pop("embeddings", False)
         artist = request.pop("artist", None)
         try:
-            if artist is not None:
-                answer = _hear(artists, artist, request, timeout_s)
-                send(answers, b"C" if answer else b"D", *answer)
-                continue
+            if artist is not None and artist not in artists:
+                artists[artist] = _load_artist(artist)
             if model is not None and model not in hashers:
                 hashers[model] = Hasher.load(model)
                 hashers[model].warm_up()
             if not request["path"]:
                 send(answers, b"D")
+                continue
+            if artist is not None and model is None:
+                send(answers, b"C", *_hear(artists[artist], request, timeout_s))
+                continue
+            if artist is not None:
+                args = (hashers[model], artists[artist], request, timeout_s, answers, embeddings)
+                send(answers, b"C", *_hash_and_hear(*args))
                 continue
             size = FRAME_BYTES if model is None else HASHED_BYTES
             blocks = _joined(audio.decode_blocks(**request), size, timeout_s)
@@ -96,20 +101,52 @@ def _hash(
     return hasher.hash_track(watched(), embeddings)
 
 
-def _hear(
-    encoders: dict[str, Any], model: str, request: dict[str, Any], timeout_s: float
-) -> list[Any]:
-    """The artist embedding of a track; nothing where there is no track, and all was loaded."""
-    from hashing.artists import decoder  # only some children need it
-    from hashing.artists.encoder import ArtistEncoder
+def _load_artist(model: str) -> Any:
+    from hashing.artists.encoder import ArtistEncoder  # only some children need it
 
-    if model not in encoders:
-        encoders[model] = ArtistEncoder.load(model)
-    if not request["path"]:
-        return []
-    signal.setitimer(signal.ITIMER_REAL, timeout_s + ALARM_MARGIN_S)  # see `_joined`
+    return ArtistEncoder.load(model)
+
+
+def _hear(encoder: Any, request: dict[str, Any], timeout_s: float) -> list[Any]:
+    """The artist embedding of a track."""
+    from hashing.artists import decoder
+
+    with _alarm(timeout_s):
+        return decoder.pack(decoder.hear(encoder, **request))
+
+
+def _hash_and_hear(
+    hasher: Hasher,
+    encoder: Any,
+    request: dict[str, Any],
+    timeout_s: float,
+    answers: int,
+    embeddings: bool,
+) -> list[Any]:
+    """The codes of a track and its artist embedding, or why there is none, from one decoding."""
+    from hashing.artists import decoder
+    from hashing.excerpts import Overheard
+
+    overheard = Overheard(encoder.features.sample_rate)
+    decoded = audio.decode_blocks(**request, listener=overheard.hear)
+    codes = _hash(hasher, _joined(decoded, HASHED_BYTES, timeout_s), answers, embeddings)
+    send(answers, b"P")
+    heard: Any
+    with _alarm(timeout_s):
+        try:
+            excerpts = overheard.excerpts(encoder.features.segments_of)
+            heard = decoder.hear_excerpts(encoder, excerpts)
+        except AudioError as error:
+            heard = error
+    return decoder.pack_both(pack_codes(codes), heard)
+
+
+@contextlib.contextmanager
+def _alarm(timeout_s: float) -> Iterator[None]:
+    """Ends this process if what is done takes too long; see `_joined`."""
+    signal.setitimer(signal.ITIMER_REAL, timeout_s + ALARM_MARGIN_S)
     try:
-        return decoder.pack(decoder.hear(encoders[model], **request))
+        yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 

@@ -1,7 +1,7 @@
 """Some parts of a file, decoded without what lies between them where the format can seek.
 
 Where that fails in any way, all of the file is decoded, by `hashing.audio`, which also judges what
-is wrong with it.
+is wrong with it. Where a file is decoded for another purpose, its parts are had from that.
 """
 
 from __future__ import annotations
@@ -78,6 +78,61 @@ def decode_excerpts(
         [_slice(samples, sample_rate, start, length) for start, length in spans_of(duration_s)],
         duration_s,
     )
+
+
+class Overheard:
+    """Parts of a file that is being decoded at another rate: its `hear` is the listener.
+
+    All of the track stays in memory at `sample_rate` (Hz), since nobody knows how long it will be.
+
+    >>> import tempfile
+    >>> overheard = Overheard(4000)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     audio.encode(np.zeros(48000, np.float32), 8000, f"{folder}/a.wav", codec="wav")
+    ...     samples = audio.decode(f"{folder}/a.wav", 2000, listener=overheard.hear)
+    >>> found = overheard.excerpts(lambda duration_s: [(0.0, 1.0), (duration_s - 1, 1.0)])
+    >>> samples.size, [part.size for part in found.parts], found.duration_s
+    (12000, [4000, 4000], 6.0)
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self.sample_rate = sample_rate
+        self._pieces: list[Floats] = []
+        self._stream: Any = None
+
+    def hear(self, block: Floats, rate: int) -> None:
+        """Takes in the next mono block [n] at `rate` Hz, the same for all blocks."""
+        import soxr
+
+        if rate == self.sample_rate:
+            self._pieces.append(block.copy())
+            return
+        if self._stream is None:
+            self._stream = soxr.ResampleStream(rate, self.sample_rate, 1, quality=audio.QUALITY)
+        self._pieces.append(self._stream.resample_chunk(block))
+
+    def excerpts(self, spans_of: Callable[[float], Spans]) -> Excerpts:
+        """The parts that `spans_of` names, as in `decode_excerpts`; after the last block.
+
+        Raises:
+          AudioError: ``no-samples``.
+        """
+        if self._stream is not None:
+            self._pieces.append(self._stream.resample_chunk(np.zeros(0, np.float32), last=True))
+            self._stream = None
+        ends = np.cumsum([piece.size for piece in self._pieces])
+        if not ends.size or not ends[-1]:
+            raise AudioError("no-samples", "track has no samples")
+        duration_s = int(ends[-1]) / self.sample_rate
+        parts = []
+        for start_s, length_s in spans_of(duration_s):
+            # Of the pieces only those that the part touches are joined.
+            start, size = (round(s * self.sample_rate) for s in (start_s, length_s))
+            first, last = np.searchsorted(ends, [start, start + size])
+            ahead = start - (int(ends[first - 1]) if first else 0)
+            joined = np.concatenate(self._pieces[first : last + 1])
+            parts.append(joined[ahead : ahead + size])
+        return Excerpts(parts, duration_s)
 
 
 def _slice(samples: Floats, sample_rate: int, start_s: float, length_s: float) -> Floats:

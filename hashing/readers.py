@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,8 @@ class Tally:
     lost_s: float = 0.0
     declared_s: float | None = None
     errors: int = 0
+    # Is given each mono block at the file's own rate, and that rate, Hz; must not keep the block.
+    listener: Callable[[np.ndarray, int], None] | None = None
 
     def open(self, sample_rate: int, wanted: int) -> None:
         """Note the rate of a file, Hz, and whether samples are averaged on the way to `wanted`."""
@@ -115,9 +117,13 @@ def soundfile_blocks(
             weights = np.full(2 * channels, 1 / (2 * channels), np.float32)
             while samples := file.buffer_read_into(buffer, "float32"):
                 tally.samples += samples
-                if tally.averaged == 1:
-                    yield _mix([column[:samples] for column in columns], mono[:samples])
-                    continue
+                if tally.averaged == 1 or tally.listener:
+                    mixed = _mix([column[:samples] for column in columns], mono[:samples])
+                    if tally.listener:
+                        tally.listener(mixed, rate)
+                    if tally.averaged == 1:
+                        yield mixed
+                        continue
                 if samples % 2:  # at the end: a last sample without a neighbour
                     buffer[samples] = buffer[samples - 1]
                 yield neighbours[: (samples + 1) // 2] @ weights
@@ -191,8 +197,16 @@ def av_blocks(
         if first is None:
             return
         tally.open(tally.sample_rate, sample_rate)
-        blocks = itertools.chain([first], blocks)
+        blocks = _listened(itertools.chain([first], blocks), tally)
         yield from blocks if tally.averaged == 1 else averages(blocks)
+
+
+def _listened(blocks: Iterator[np.ndarray], tally: Tally) -> Iterator[np.ndarray]:
+    """Blocks that the listener of a tally, where it has one, is given first."""
+    for block in blocks:
+        if tally.listener:
+            tally.listener(block, tally.sample_rate)
+        yield block
 
 
 def _after(blocks: Iterator[np.ndarray], skip: int) -> Iterator[np.ndarray]:

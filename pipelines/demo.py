@@ -22,6 +22,7 @@ from hashing.conditions import CODECS, Condition, Floats, Surroundings
 from hashing.errors import HashbeamError, UsageError
 from pipelines import io
 from pipelines.answers import TOP, Query, ask
+from pipelines.demo_artists import SONGS, judge_names, render_artists
 from pipelines.options import (
     DECODE_TIMEOUT_S,
     HIGHEST_WORKERS,
@@ -40,13 +41,15 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Show what hashbeam does without any music of your own: render a small catalogue, index it, cut
-short recordings from it, damage them, look them up, and write a page about it.
+short recordings from it, damage them, look them up, tell two artists of one name apart, and write a
+page about it.
 
   hashbeam demo
   hashbeam demo --out /tmp/demo --tracks 100 --seconds 90
 
-DIR gets music/ and left-out/ (tracks that are not indexed), index/, queries/, report.html,
-figures.json and run.json. It must be new or empty, or hold a former demo, which is replaced."""
+DIR gets music/ and left-out/ (tracks that are not indexed), index/, queries/, artists/ (what
+`hashbeam disambiguate` found, with a page of its own), report.html, figures.json and run.json. It
+must be new or empty, or hold a former demo, which is replaced."""
 
 OUT = "hashbeam-demo"
 TRACKS, SECONDS = 40, 45.0  # half an hour of music, indexed in a few seconds
@@ -71,8 +74,9 @@ PEAK = 0.99  # of full scale; music and noise together may be louder, and a file
 
 MARKER = ".hashbeam-demo"
 MUSIC, ABSENT, CATALOG, INDEX, QUERIES = "music", "left-out", "catalog.csv", "index", "queries"
+ARTISTS = "artists"
 REPORT, FIGURES, RUN = "report.html", "figures.json", "run.json"
-OURS = (MUSIC, ABSENT, INDEX, QUERIES, REPORT, FIGURES, RUN)
+OURS = (MUSIC, ABSENT, INDEX, QUERIES, ARTISTS, REPORT, FIGURES, RUN)
 
 Track = dict[str, str]
 Bar = Callable[[int, Callable[[], int], str], Progress]
@@ -96,7 +100,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``hashbeam demo``."""
     add = parser.add_argument
     add("--out", metavar="DIR", default=OUT, help="a new folder (%(default)s)")
-    add("--tracks", metavar="N", default=TRACKS, help="tracks to index (%(default)s)")
+    add(
+        "--tracks",
+        metavar="N",
+        default=TRACKS,
+        help=f"tracks to index (%(default)s), beside {3 * SONGS} songs of three artists",
+    )
     add("--seconds", metavar="S", default=SECONDS, help="length of a track (%(default)g)")
     add("--seed", metavar="N", default=1, help="another seed makes other music (%(default)s)")
     add_job_arguments(parser)
@@ -131,7 +140,8 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
         print(json.dumps({"report": io.join(options.out, REPORT), **shown}))
     else:
         index, page = (io.join(options.out, name) for name in (INDEX, REPORT))
-        print(as_text(figures, options.out, index, page))
+        artists = io.join(options.out, figures["artists_page"])
+        print(as_text(figures, options.out, index, page, artists))
     return 0
 
 
@@ -145,16 +155,30 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
     prepare_folder(options.out)
     steps = _Steps(options)
     left_out = math.ceil(options.tracks * LEFT_OUT)
-    total = f"{options.tracks} + {left_out} tracks of {options.seconds:g} s"
-    with steps.step("render", f"rendering {total}"):
-        inside, outside = render_music(options, left_out, steps.bar)
-    with steps.step("index", f"hashbeam index, {options.tracks} tracks"):
+    rendered = f"{options.tracks} + {left_out} tracks of {options.seconds:g} s"
+    with steps.step("render", f"rendering {rendered}, and {3 * SONGS} songs of three artists"):
+        inside, outside, songs = render_music(options, left_out, steps.bar)
+    with steps.step("index", f"hashbeam index, {options.tracks + len(songs)} tracks"):
         summary = _index(options)
     with steps.step("cut", "cutting recordings from all tracks, and damaging them"):
         recordings = cut_recordings(options, inside, outside, steps.bar)
     with steps.step("lookup", f"hashbeam lookup, {len(recordings)} recordings"):
         outcomes = look_up(options.out, recordings, steps.bar)
-    figures = make_figures(_index_facts(options, summary, left_out), outcomes)
+    with steps.step("artists", "hashbeam disambiguate, two names"):
+        names = judge_names(
+            io.join(options.out, ARTISTS),
+            io.join(options.out, MUSIC, CATALOG),
+            io.join(options.out, INDEX),
+            songs,
+            workers=options.workers,
+            quiet=options.quiet,
+            progress=options.progress,
+        )
+    figures = {
+        **make_figures(_index_facts(options, summary, left_out), outcomes),
+        "names": names,
+        "artists_page": f"{ARTISTS}/{REPORT}",
+    }
     with steps.step("report", "writing the page"):
         page = demo_page(figures, next_commands(), options.out)
         io.write_bytes(io.join(options.out, REPORT), page.encode())
@@ -215,18 +239,25 @@ def prepare_folder(out: str) -> None:
     io.write_bytes(io.join(out, MARKER), b"hashbeam demo made this folder and may replace it.\n")
 
 
-def render_music(options: DemoOptions, left_out: int, bar: Bar) -> tuple[list[Track], list[Track]]:
-    """Catalogue rows of the tracks in ``music/``, and of those in ``left-out/``."""
+def render_music(
+    options: DemoOptions, left_out: int, bar: Bar
+) -> tuple[list[Track], list[Track], list[Track]]:
+    """Catalogue rows of tracks in ``music/``, of those in ``left-out/``, and of artists' songs.
+
+    The songs are in ``music/`` as well, and in its catalogue.
+    """
     import mutagen
     import soundfile
 
     from hashing.synthesis import render_catalogue
 
     music, absent = io.join(options.out, MUSIC), io.join(options.out, ABSENT)
-    total = options.tracks + left_out
+    count = options.tracks + left_out
+    total = count + 3 * SONGS
     try:
         with bar(total, lambda: min(total, len(io.list_dir(music))), "track"):  # and catalog.csv
-            rows = render_catalogue(music, total, options.seconds, seed=options.seed)
+            rows = render_catalogue(music, count, options.seconds, seed=options.seed)
+            songs = render_artists(music, options.seconds, options.seed)
     except (OSError, soundfile.SoundFileError, mutagen.MutagenError) as error:
         problem = f"cannot write {music}: {str(error).rstrip('.')}"
         raise HashbeamError(f"{problem}; free space, or name another folder") from error
@@ -234,13 +265,13 @@ def render_music(options: DemoOptions, left_out: int, bar: Bar) -> tuple[list[Tr
     os.makedirs(absent)
     for row in outside:
         os.rename(io.join(music, row["uri"]), io.join(absent, row["uri"]))
-    for folder, tracks in ((music, inside), (absent, outside)):
+    for folder, tracks in ((music, [*songs, *inside]), (absent, outside)):
         text = StringIO(newline="")
-        writer = csv.DictWriter(text, list(tracks[0]))
+        writer = csv.DictWriter(text, list(tracks[0]), restval="")
         writer.writeheader()
         writer.writerows(tracks)
         io.write_bytes(io.join(folder, CATALOG), text.getvalue().encode())
-    return inside, outside
+    return inside, outside, songs
 
 
 def _index(options: DemoOptions) -> Summary:
@@ -252,6 +283,7 @@ def _index(options: DemoOptions) -> Summary:
             out=io.join(options.out, INDEX),
             model=None,
             workers=options.workers,
+            also=("artist",),
             quiet=options.quiet,
             progress=options.progress,
         )

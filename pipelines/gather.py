@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError
-from hashing.models import PRETRAINED
+from hashing.models import PRETRAINED, Model
 from pipelines.parts import part_name
 from pipelines.runs import Receipt, Run
 from pipelines.tables import SegmentCodes, choose_key_bits, plan_shards, read_segments
@@ -44,12 +44,12 @@ def part_receipts(run: Run, receipts: Mapping[str, Receipt]) -> list[Receipt]:
 def forget_failures(run: Run) -> None:
     """Makes the parts with failed tracks be hashed again."""
     for name, receipt in run.receipts().items():
-        if receipt.counters.get("tracks_failed"):
+        if any(receipt.counters.get(name) for name in ("tracks_failed", "tracks_not_embedded")):
             run.discard(name)
 
 
 def check_failures(run: Run, parts: Iterable[Receipt], max_failures: float) -> None:
-    """Refuses a run in which too many tracks failed.
+    """Refuses a run in which too many tracks failed, be it only to get what ``--also`` asks for.
 
     Args:
         max_failures: share of the tracks, 0 to 1.
@@ -57,13 +57,14 @@ def check_failures(run: Run, parts: Iterable[Receipt], max_failures: float) -> N
     Raises: HashbeamError with numbers, reasons, and how to go on.
     """
     parts = list(parts)
-    failed, tracks = sum(int(part.counters["tracks_failed"]) for part in parts), run.plan.n_tracks
-    if failed < tracks and failed <= max_failures * tracks:
+    lost, tracks = total(parts, "tracks_failed"), run.plan.n_tracks
+    failed = lost + total(parts, "tracks_not_embedded")
+    if lost < tracks and failed <= max_failures * tracks:
         return
     kinds = ", ".join(f"{count} {kind}" for kind, count in failure_kinds(parts).items())
     limit = f"more than --max-failures {max_failures:g} allows"
     remedy = "or raise --max-failures, "
-    if failed == tracks:
+    if lost == tracks:
         limit, remedy = "so that there is nothing to index", ""
     raise HashbeamError(
         f"{failed} of {tracks} tracks failed ({kinds}), {limit}; nothing was published, finished "
@@ -72,10 +73,22 @@ def check_failures(run: Run, parts: Iterable[Receipt], max_failures: float) -> N
     )
 
 
+def total(receipts: Iterable[Receipt], counter: str) -> int:
+    """The sum of a count, 0 where a receipt has none."""
+    return sum(int(receipt.counters.get(counter, 0)) for receipt in receipts)
+
+
 def make_manifest(
-    run: Run, receipts: Mapping[str, Receipt], hasher: Hasher, key_bits: int | None
+    run: Run,
+    receipts: Mapping[str, Receipt],
+    hasher: Hasher,
+    key_bits: int | None,
+    also: Mapping[str, Model] | None = None,
 ) -> tuple[Manifest, list[Receipt]]:
     """The manifest of a finished run, and the receipts of the shards that it names.
+
+    Args:
+        also: the models of what the run was asked for beside codes.
 
     Raises: HashbeamError where parts or shards are missing.
     """
@@ -103,10 +116,12 @@ def make_manifest(
         name: sum(part.counters[name] for part in parts)
         for name in ("tracks", "tracks_hashed", "tracks_failed", "snippets", "audio_s")
     }
+    if also:
+        counters["tracks_embedded"] = total(parts, "tracks_embedded")
     manifest = Manifest(
         version=run.version,
         parent=None,
-        model=_where(hasher),
+        model=_where(hasher.model),
         catalog_digest=run.plan.catalog_digest,
         key_bits=bits,
         n_tables=quantizer.n_tables,
@@ -117,16 +132,17 @@ def make_manifest(
         files=Files.of(files),
         counters=counters,
         created=utc_now(),
+        also={name: _where(model) for name, model in (also or {}).items()},
     )
     return manifest, shards
 
 
-def _where(hasher: Hasher) -> dict[str, str]:
+def _where(model: Model) -> dict[str, str]:
     """What names a model in a manifest; a model of the user's own with its folder."""
-    model = {"name": hasher.model.name, "digest": hasher.digest}
-    if hasher.model.path.parent != PRETRAINED:
-        model["path"] = os.path.abspath(hasher.model.path)
-    return model
+    named = {"name": model.name, "digest": model.digest}
+    if model.path.parent != PRETRAINED:
+        named["path"] = os.path.abspath(model.path)
+    return named
 
 
 def _segment(segment: SegmentCodes, parts: list[Receipt]) -> Segment:

@@ -26,10 +26,11 @@ import apache_beam as beam
 from apache_beam.metrics.metric import Metrics
 from apache_beam.utils.shared import Shared
 
-from hashing.decoder import Decoder
+from hashing.artists.decoder import ArtistDecoder
+from hashing.artists.encoder import ArtistEncoder
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError, ModelError
-from hashing.models import DEFAULT_MODEL
+from hashing.models import DEFAULT_ARTIST_MODEL, DEFAULT_MODEL, Model
 from hashing.quantizers import Quantizer
 from pipelines import io
 from pipelines.catalog import catalog_digest, read_catalog
@@ -56,8 +57,12 @@ DESCRIPTION = """\
 Turn a catalogue into an index: codes of every track, hash tables of all codes.
 
   hashbeam index --catalog catalog.csv --out music.index
+  hashbeam index --catalog catalog.csv --out music.index --also artist
   hashbeam index --catalog gs://bucket/catalog.parquet --out gs://bucket/index \\
       --runner=DataflowRunner --project=… --region=… --temp_location=gs://bucket/tmp
+
+--also artist adds an embedding of each track that tells artists apart, from the same decoding; then
+`hashbeam disambiguate --index INDEX` need not hear the tracks again.
 
 A run that was stopped goes on when the same command is given again. Tracks that fail are listed in
 failures/ with the reason; more than --max-failures of them, and nothing is published."""
@@ -65,7 +70,7 @@ failures/ with the reason; more than --max-failures of them, and nothing is publ
 options_from = index_options
 
 # Counters of a part that the runner shows while it works; `run.json` has all of them.
-COUNTED = ("tracks_hashed", "tracks_failed", "snippets", "audio_s")
+COUNTED = ("tracks_hashed", "tracks_failed", "tracks_embedded", "snippets", "audio_s")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +90,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep-embeddings",
         action="store_true",
         help="keep snippet embeddings (float16) and compare queries with them, not with codes",
+    )
+    add(
+        "--also",
+        metavar="WHAT",
+        action="append",
+        help="artist: keep artist embeddings too, which `disambiguate --index` reuses",
+    )
+    add(
+        "--artist-model",
+        metavar="M",
+        help=f"with --also artist: a shipped artist model or a folder ({DEFAULT_ARTIST_MODEL})",
     )
     add("--key-bits", metavar="N", default="auto", help="bits of a table's key (by the size)")
     add(
@@ -125,6 +141,7 @@ def build_index(options: IndexOptions, beam_args: Sequence[str] = ()) -> Summary
             f"--keep-embeddings: model {hasher.model.name} has no embeddings; leave the flag out, "
             "or name a model that stands on an encoder with --model"
         )
+    also = _open_also(options)
     pipeline_options = make_pipeline_options(options.workers, beam_args)
     with IndexLock(options.out) as lock:
         run = prepare_run(
@@ -135,6 +152,8 @@ def build_index(options: IndexOptions, beam_args: Sequence[str] = ()) -> Summary
             options={
                 "max_track_hours": options.max_track_hours,
                 "keep_embeddings": options.keep_embeddings,
+                # Only where something is asked for: a run of an earlier hashbeam goes on.
+                **({"also": {name: model.digest for name, model in also.items()}} if also else {}),
             },
             n_tracks=catalog.num_rows,
             n_parts=-(-catalog.num_rows // tracks_per_part(catalog.num_rows)),
@@ -153,6 +172,7 @@ def build_index(options: IndexOptions, beam_args: Sequence[str] = ()) -> Summary
             hasher.quantizer,
             options.key_bits,
             options.max_failures,
+            (options.artist_model or DEFAULT_ARTIST_MODEL) if "artist" in also else "",
         )
         total = run.plan.n_parts + hasher.quantizer.n_tables
         show = shows_progress(quiet=options.quiet, asked=options.progress)
@@ -161,12 +181,18 @@ def build_index(options: IndexOptions, beam_args: Sequence[str] = ()) -> Summary
         receipts = run.receipts()
         parts = part_receipts(run, receipts)
         check_failures(run, parts, options.max_failures)
-        manifest, shards = make_manifest(run, receipts, hasher, options.key_bits)
+        manifest, shards = make_manifest(run, receipts, hasher, options.key_bits, also)
         summary = summarise(options, manifest, parts, shards, launched)
         io.write_bytes(run.path("run.json"), dump_json(summary))
         lock.check()
         publish(options.out, manifest)
     return summary
+
+
+def _open_also(options: IndexOptions) -> dict[str, Model]:
+    """The models of ``--also``; raises ModelError."""
+    model = options.artist_model or DEFAULT_ARTIST_MODEL
+    return {"artist": ArtistEncoder.load(model).model} if "artist" in options.also else {}
 
 
 @dataclasses.dataclass
@@ -182,6 +208,7 @@ class IndexJob(beam.PTransform[Any, Any]):
         quantizer: makes keys of codes.
         key_bits: of a key, or None to choose by the number of snippets.
         max_failures: share of failed tracks above which no tables are built.
+        artist: name or folder of the model of artist embeddings; "": none are made.
     """
 
     job: HashJob
@@ -189,6 +216,7 @@ class IndexJob(beam.PTransform[Any, Any]):
     quantizer: Quantizer
     key_bits: int | None
     max_failures: float
+    artist: str = ""
 
     def expand(self, pbegin: Any) -> Any:
         """The steps."""
@@ -200,7 +228,7 @@ class IndexJob(beam.PTransform[Any, Any]):
             | "parts" >> beam.Create(missing, reshuffle=False)
             # Moves one number a part; without it one worker would hash them all.
             | "spread parts" >> beam.Reshuffle()
-            | "hash" >> beam.ParDo(HashParts(self.job, self.model))
+            | "hash" >> beam.ParDo(HashParts(self.job, self.model, self.artist))
         )
         return (
             pbegin
@@ -222,33 +250,44 @@ class IndexJob(beam.PTransform[Any, Any]):
 class HashParts(beam.DoFn):
     """Part numbers in, names of receipts out; one hasher and one decoder a worker."""
 
-    def __init__(self, job: HashJob, model: str) -> None:
-        self._job, self._model = job, model
-        self._shared = Shared()
+    def __init__(self, job: HashJob, model: str, artist: str = "") -> None:
+        self._job, self._model, self._artist = job, model, artist
+        self._shared, self._shared_artist = Shared(), Shared()
 
     def setup(self) -> None:
         """Loads the hasher, once for all threads of a worker, and starts the decoder."""
+        plan = self._job.run.plan
         self._hasher = self._shared.acquire(lambda: Hasher.load(self._model))
-        expected = self._job.run.plan.model_digest
-        if self._hasher.digest != expected:
-            raise ModelError(
-                f"model {self._model} has digest {self._hasher.digest[:12]} on the worker and "
-                f"{expected[:12]} where the run was started; install the same model on both"
-            )
+        _check_digest(self._model, self._hasher.digest, plan.model_digest)
+        self._encoder: ArtistEncoder | None = None
+        if self._artist:
+            self._encoder = self._shared_artist.acquire(lambda: ArtistEncoder.load(self._artist))
+            _check_digest(self._artist, self._encoder.digest, plan.options["also"]["artist"])
         self._stack = contextlib.ExitStack()
-        self._decoder = self._stack.enter_context(Decoder())
+        self._decoder = ArtistDecoder()
+        self._stack.enter_context(self._decoder)
         self._decoder.prepare(self._hasher)
+        if self._encoder is not None:
+            self._decoder.prepare_artist(self._encoder)
 
     def process(self, part: int) -> Iterable[str]:
         """Hashes one part, and counts for whoever watches the runner."""
-        receipt = hash_part(self._job, part, self._hasher, self._decoder)
+        receipt = hash_part(self._job, part, self._hasher, self._decoder, self._encoder)
         for name in COUNTED:
-            Metrics.counter("hashbeam", name).inc(int(receipt.counters[name]))
+            Metrics.counter("hashbeam", name).inc(int(receipt.counters.get(name, 0)))
         yield receipt.name
 
     def teardown(self) -> None:
         """Ends the decoder."""
         self._stack.close()
+
+
+def _check_digest(model: str, found: str, expected: str) -> None:
+    if found != expected:
+        raise ModelError(
+            f"model {model} has digest {found[:12]} on the worker and {expected[:12]} where the "
+            "run was started; install the same model on both"
+        )
 
 
 def finished_pieces(run: Run) -> int:

@@ -16,7 +16,7 @@ from hashing.shards import Shard
 from pipelines import io
 from pipelines.options import add_output_arguments
 from pipelines.progress import shows_progress
-from pipelines.versions import FileEntry, Manifest, open_manifest
+from pipelines.versions import ARTIST_EMBEDDINGS, FileEntry, Manifest, open_manifest
 
 DESCRIPTION = """\
 hashbeam info INDEX     shows the published version: model, tracks, hours, tables, files.
@@ -71,6 +71,7 @@ def describe(index: str, manifest: Manifest) -> dict[str, Any]:
         "created": manifest.created,
         "format_version": manifest.format_version,
         "model": manifest.model,
+        "also": manifest.also,
         "catalog_digest": manifest.catalog_digest,
         "key_bits": manifest.key_bits,
         "n_tables": manifest.n_tables,
@@ -102,6 +103,10 @@ def verify_index(index: str, manifest: Manifest, *, show_progress: bool = False)
 def _check_coverage(manifest: Manifest) -> Iterator[str]:
     """Whether the files make whole tables, and hold as many snippets as they should."""
     tables = manifest.files.select(kind="tables")
+    embedded = sum(manifest.files.select(kind=ARTIST_EMBEDDINGS).column("rows"))
+    expected = manifest.counters.get("tracks_embedded", 0)
+    if embedded != expected:
+        yield f"{ARTIST_EMBEDDINGS} of {embedded} rows in the manifest, expected {expected}"
     for segment in manifest.segments:
         where = f"segment {segment.id}"
         numbers = sum(segment.part_gids)
@@ -226,13 +231,14 @@ class _Reader:
                 self._widths[entry.path] = kind.byte_width
             elif field.name == "embedding":
                 self._widths[entry.path] = kind.list_size * kind.value_type.bit_width // 8
-        made_by = io.read_metadata(local).get("hasher_digest", "")
-        expected_by = self._manifest.model["digest"]
+        stamp, digest = "hasher_digest", self._manifest.model["digest"]
+        if entry.kind == ARTIST_EMBEDDINGS:
+            stamp = "model_digest"
+            digest = self._manifest.also.get("artist", {}).get("digest", "")
+        made_by = io.read_metadata(local).get(stamp, "")
         problems = []
-        if made_by != expected_by:
-            problems.append(
-                f"{local} was made by model {made_by[:12]}, the index by {expected_by[:12]}"
-            )
+        if made_by != digest:
+            problems.append(f"{local} was made by model {made_by[:12]}, the index by {digest[:12]}")
         return problems + _compare(local, "rows", rows, entry.rows)
 
 
@@ -264,6 +270,10 @@ def _as_text(facts: dict[str, Any]) -> str:
         f"{facts['tracks_failed']} failed",
         f"  {facts['n_tables']} tables of {facts['key_bits']} bits in {facts['segments']} segments",
         f"  queries are compared with {facts['compared']}",
+        *(
+            f"  {name} embeddings by model {model['name']} ({model['digest'][:12]})"
+            for name, model in facts["also"].items()
+        ),
     ]
     for kind, counts in facts["kinds"].items():
         size = f"{counts['bytes'] / 1e6:.1f} MB"

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from hashing.errors import UsageError
 
+ALSO = ("artist",)  # what an index may hold beside codes: a model of that kind makes it
 MAX_FAILURES = 0.05  # share of the tracks: more than that is rather a wrong mount than bad files
 MAX_TRACK_HOURS = (
     2.0  # hours: the longest concert recordings; spectrogram and codes stay below 40 MB
@@ -90,7 +91,7 @@ class IndexOptions:
 
     Fields: `catalog`, `out`, `model` paths or names; `workers` processes of the local engine;
     `max_failures` share of the tracks (0 to 1); `key_bits` None = by the size of the index;
-    `max_track_hours` h; `decode_timeout_s` s; the rest as the flags say.
+    `max_track_hours` h; `decode_timeout_s` s; `also` names of `ALSO`; the rest as the flags say.
     """
 
     catalog: str
@@ -103,6 +104,8 @@ class IndexOptions:
     decode_timeout_s: float = DECODE_TIMEOUT_S
     retry_failed: bool = False
     keep_embeddings: bool = False
+    also: tuple[str, ...] = ()
+    artist_model: str | None = None
     json: bool = False
     quiet: bool = False
     progress: bool = False
@@ -128,12 +131,27 @@ def index_options(args: argparse.Namespace) -> IndexOptions:
         decode_timeout_s=checker.number("--decode-timeout", low=0.1),
         retry_failed=args.retry_failed,
         keep_embeddings=args.keep_embeddings,
+        also=_also(checker, args.also or ()),
+        artist_model=args.artist_model or None,
         json=args.json,
         quiet=args.quiet,
         progress=args.progress,
     )
+    if options.artist_model and "artist" not in options.also:
+        checker.problems.append("--artist-model: is for --also artist; add that, or leave this out")
     checker.finish()
     return options
+
+
+def _also(checker: Checker, values: Sequence[str]) -> tuple[str, ...]:
+    """What ``--also`` asks for, each once: flags and commas may both separate."""
+    asked = [name.strip() for value in values for name in value.split(",")]
+    for name in dict.fromkeys(asked):
+        if name == "sequence":
+            checker.problems.append("--also: sequence cannot be made yet; leave it out")
+        elif name not in ALSO:
+            checker.problems.append(f"--also: must be {' or '.join(ALSO)}, got {name!r}")
+    return tuple(name for name in ALSO if name in asked)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,17 +19,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hashing.artists.decoder import ArtistDecoder, HeardTrack
+from hashing.artists.encoder import ArtistEncoder
 from hashing.decoder import Decoder
 from hashing.encoders import Hasher, TrackCodes
 from hashing.errors import AudioError, HashbeamError
 from hashing.matrix import write_matrix
 from pipelines import io
+from pipelines.disambiguation.store import Heard, as_heard, write_embeddings
 from pipelines.plain import write_plain
 from pipelines.runs import Receipt, Run, new_attempt
 from pipelines.stores import is_remote
-from pipelines.versions import FORMAT_VERSION, FileEntry
+from pipelines.versions import ARTIST_EMBEDDINGS, FORMAT_VERSION, FileEntry
 
-MAX_PARTS = 4096  # 3 to 5 files each: the manifest of any catalogue stays small, opens at once
+MAX_PARTS = 4096  # 3 to 6 files each: the manifest of any catalogue stays small, opens at once
 MIN_TRACKS = 8  # a part: its own cost (five durable files, 11 ms CPU) stays below 1 % of decoding
 
 FAILURES = pa.schema(
@@ -66,12 +69,16 @@ class HashJob:
 
 @dataclasses.dataclass(frozen=True)
 class _Hashed:
-    """A track that was hashed: its place in the part, its codes, and its file as it was."""
+    """A track that was hashed: its place in the part, its codes, and its file as it was.
+
+    `artist` is its artist embedding, or why there is none; None where none was asked for.
+    """
 
     row: int
     codes: TrackCodes
     size: int | None
     mtime: float | None
+    artist: HeardTrack | AudioError | None
 
     @property
     def gids(self) -> int:
@@ -109,8 +116,17 @@ def write_parts(run: Run, catalog: pa.Table) -> None:
         io.write_table(path, catalog, row_group_size=tracks_per_part(catalog.num_rows))
 
 
-def hash_part(job: HashJob, part: int, hasher: Hasher, decoder: Decoder) -> Receipt:
+def hash_part(
+    job: HashJob,
+    part: int,
+    hasher: Hasher,
+    decoder: ArtistDecoder,
+    encoder: ArtistEncoder | None = None,
+) -> Receipt:
     """Hashes every track of a part and writes codes, tracks, failures, and the receipt.
+
+    With an artist `encoder`, artist embeddings as well. A track that is hashed but has none is
+    among the failures, too.
 
     Returns the receipt that counts: another's, where another attempt was faster.
 
@@ -119,14 +135,23 @@ def hash_part(job: HashJob, part: int, hasher: Hasher, decoder: Decoder) -> Rece
     started, cpu_s = time.time(), _cpu_s(decoder)
     tracks = io.read_table(catalog_path(job.run), row_groups=[part])
     hashed: list[_Hashed] = []
+    heard: list[Heard] = []
     failures: list[dict[str, str]] = []
     for row, (track_id, uri) in enumerate(
         zip(tracks["track_id"].to_pylist(), tracks["uri"].to_pylist(), strict=True)
     ):
+        named = {"track_id": track_id, "uri": uri}
         try:
-            hashed.append(_hash_track(row, uri, job, hasher, decoder))
+            track = _hash_track(row, uri, job, hasher, decoder, encoder)
         except Exception as error:  # whatever one file does, the other tracks go on
-            failures.append({"track_id": track_id, "uri": uri, **_explain(error)})
+            failures.append({**named, **_explain(error)})
+            continue
+        hashed.append(track)
+        if track.artist is not None:
+            try:
+                heard.append(_heard(track, uri))
+            except AudioError as error:
+                failures.append({**named, **_explain(error), "stage": "embed"})
     attempt = new_attempt()
     files = []
     if hashed:
@@ -144,6 +169,8 @@ def hash_part(job: HashJob, part: int, hasher: Hasher, decoder: Decoder) -> Rece
         files.append(
             _write(job.run, "tracks", part, attempt, _tracks_table(tracks, hashed, first), hasher)
         )
+    if encoder is not None and heard:
+        files.append(_write_artists(job.run, part, attempt, tracks, heard, encoder))
     if failures:
         table = pa.Table.from_pylist(failures, schema=FAILURES)
         files.append(_write(job.run, "failures", part, attempt, table, hasher))
@@ -152,7 +179,9 @@ def hash_part(job: HashJob, part: int, hasher: Hasher, decoder: Decoder) -> Rece
     counters = {
         "tracks": tracks.num_rows,
         "tracks_hashed": len(hashed),
-        "tracks_failed": len(failures),
+        "tracks_failed": tracks.num_rows - len(hashed),
+        "tracks_embedded": len(heard),
+        "tracks_not_embedded": 0 if encoder is None else len(hashed) - len(heard),
         **{f"failed_{kind}": count for kind, count in sorted(kinds.items())},
         "snippets": sum(len(track.codes.snippet) for track in hashed),
         "gids": sum(track.gids for track in hashed),
@@ -166,18 +195,36 @@ def hash_part(job: HashJob, part: int, hasher: Hasher, decoder: Decoder) -> Rece
     )
 
 
-def _hash_track(row: int, uri: str, job: HashJob, hasher: Hasher, decoder: Decoder) -> _Hashed:
+def _hash_track(
+    row: int,
+    uri: str,
+    job: HashJob,
+    hasher: Hasher,
+    decoder: ArtistDecoder,
+    encoder: ArtistEncoder | None,
+) -> _Hashed:
+    limits: Any = {
+        "max_seconds": job.max_seconds,
+        "timeout_s": job.timeout_s,
+        "embeddings": job.embeddings,
+    }
+    artist: HeardTrack | AudioError | None = None
     with io.local_copy(uri) as path:
-        codes = decoder.hash_track(
-            path,
-            hasher,
-            max_seconds=job.max_seconds,
-            timeout_s=job.timeout_s,
-            embeddings=job.embeddings,
-        )
+        if encoder is None:
+            codes = decoder.hash_track(path, hasher, **limits)
+        else:
+            codes, artist = decoder.hash_and_embed(path, hasher, encoder, **limits)
         stat = os.stat(path)
     # The time of a temporary copy says nothing about the file that it was made from.
-    return _Hashed(row, codes, stat.st_size, None if is_remote(uri) else stat.st_mtime)
+    mtime = None if is_remote(uri) else stat.st_mtime
+    return _Hashed(row, codes, stat.st_size, mtime, artist)
+
+
+def _heard(track: _Hashed, uri: str) -> Heard:
+    if isinstance(track.artist, HeardTrack):
+        return as_heard(track.row, uri, track.artist, track.size, track.mtime)
+    assert track.artist is not None
+    raise track.artist
 
 
 def _explain(error: Exception) -> dict[str, str]:
@@ -275,6 +322,19 @@ def _write(
         use_dictionary=False,
     )
     return run.entry(kind, info, part=part)
+
+
+def _write_artists(
+    run: Run,
+    part: int,
+    attempt: str,
+    tracks: pa.Table,
+    heard: list[Heard],
+    encoder: ArtistEncoder,
+) -> FileEntry:
+    path = run.attempt_path("embeddings", f"{part_name(part)}-artist", attempt, ".parquet")
+    info = write_embeddings(path, tracks, heard, encoder.digest, {})
+    return run.entry(ARTIST_EMBEDDINGS, info, part=part)
 
 
 def _write_plain(

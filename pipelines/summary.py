@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from hashing.tables import ShardStats, merge_stats
 from pipelines import io
-from pipelines.gather import failure_kinds
+from pipelines.gather import failure_kinds, total
 from pipelines.options import IndexOptions
 from pipelines.records import Record
 from pipelines.runs import Receipt
@@ -39,7 +39,8 @@ class Summary(Record):
     start of the run had finished count in neither wall time nor speed. `entropy_bits` is the mean
     over the tables, `max_rss_bytes` that of the largest worker with its decoder. `compared` is
     what look-up compares queries with, ``codes`` or ``embeddings``, and `compared_bytes` its
-    size; `index_bytes` is that of all files of the version.
+    size; `index_bytes` is that of all files of the version. `also` has the name of the model of
+    each thing that was asked for beside codes; tracks that are `tracks_not_embedded` are indexed.
     """
 
     index: str
@@ -74,6 +75,9 @@ class Summary(Record):
     max_rss_bytes: int
     versions: dict[str, str]
     format_version: int = FORMAT_VERSION
+    also: dict[str, str] = dataclasses.field(default_factory=dict)
+    tracks_embedded: int = 0
+    tracks_not_embedded: int = 0
 
     def to_line(self) -> str:
         """One line of JSON."""
@@ -94,12 +98,21 @@ class Summary(Record):
             f"worker{'s' if self.workers > 1 else ''}, {self.times_real_time_per_cpu:.0f} × per "
             f"CPU; {self.wall_s:.1f} s in all, {self.startup_s:.1f} s of them to start",
         ]
+        if "artist" in self.also:
+            lines.insert(
+                4,
+                f"  artist embeddings of {self.tracks_embedded} tracks by model "
+                f"{self.also['artist']}",
+            )
         if self.parts_resumed:
             lines.append(f"  {self.parts_resumed} parts were finished before")
-        if self.tracks_failed:
+        if failed := self.tracks_failed + self.tracks_not_embedded:
             kinds = ", ".join(f"{count} {kind}" for kind, count in self.failures.items())
             where = version_path(self.index, self.version, "failures")
-            lines.append(f"  {self.tracks_failed} tracks failed ({kinds}): see {where}")
+            part = ""
+            if self.tracks_not_embedded:
+                part = f", {self.tracks_not_embedded} of them only for an artist embedding"
+            lines.append(f"  {failed} tracks failed ({kinds}){part}: see {where}")
         return "\n".join(lines)
 
 
@@ -162,6 +175,9 @@ def summarise(
         times_real_time_per_cpu=fresh_audio_s / hash_cpu_s if hash_cpu_s else 0.0,
         max_rss_bytes=int(max((part.counters["max_rss_bytes"] for part in parts), default=0)),
         versions=versions(),
+        also={name: model["name"] for name, model in manifest.also.items()},
+        tracks_embedded=total(parts, "tracks_embedded"),
+        tracks_not_embedded=total(parts, "tracks_not_embedded"),
     )
 
 

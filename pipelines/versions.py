@@ -7,7 +7,8 @@
     INDEX/versions/000001/
         manifest.json                every file that counts; readers look nowhere else
         run.json                     counters, timings, versions of everything
-        codes/ tracks/ failures/ matrices/ tables/ and, where they were asked for, embeddings/
+        codes/ tracks/ failures/ matrices/ tables/ and, where they were asked for, embeddings/ of
+                                 snippets (part-NNNNN-…) and of whole tracks (part-NNNNN-artist-…)
         work/                        the plan and the receipts of the run, until it is published
 
 Nothing that a published manifest names is ever changed, so a reader of any version is undisturbed.
@@ -29,9 +30,21 @@ from pipelines.stores import TEMPORARY_SUFFIX
 
 FORMAT_VERSION = 3  # of everything in an index directory; raise it when older readers would err
 FIRST_VERSION = "000001"
-# Kinds of files, each a folder of a version; `matrices` say where in their shards the codes, or
-# embeddings, of snippet numbers lie.
-KINDS = ("codes", "tracks", "failures", "matrices", "embeddings", "tables", "removals")
+# Embeddings of whole tracks, which tell artists apart; they stand in embeddings/ as those of
+# snippets do, with "artist" in their names.
+ARTIST_EMBEDDINGS = "artist_embeddings"
+# Kinds of files, all others each a folder of a version; `matrices` say where in their shards the
+# codes, or embeddings, of snippet numbers lie.
+KINDS = (
+    "codes",
+    "tracks",
+    "failures",
+    "matrices",
+    "embeddings",
+    ARTIST_EMBEDDINGS,
+    "tables",
+    "removals",
+)
 
 _VERSION = re.compile(r"\d{6,}")
 _CURRENT, _LOCK, _VERSIONS = "CURRENT", "LOCK", "versions"
@@ -175,7 +188,8 @@ class Manifest(Record):
     `model` has ``name`` and ``digest`` (and ``path`` where it is no shipped one); `parent` is the
     version that this one was made from; `snippet_hop_s` is in seconds; `created` is UTC.
     `replication` is 1 where every snippet has one posting a table, and more where a hasher gives it
-    several; `compared` says what look-up compares a query with: ``codes`` or ``embeddings``.
+    several; `compared` says what look-up compares a query with: ``codes`` or ``embeddings``. `also`
+    has a model like `model` for each thing beside codes that the index was asked for: ``artist``.
     """
 
     version: str
@@ -192,6 +206,7 @@ class Manifest(Record):
     counters: dict[str, int | float]
     created: str
     format_version: int = FORMAT_VERSION
+    also: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
 
 def utc_now() -> str:

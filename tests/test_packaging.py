@@ -159,6 +159,27 @@ def test_worker_image_installs_the_run_time_from_the_lock():
     assert ("ENTRYPOINT", '["/opt/apache/beam/boot"]') in instructions()
 
 
+def test_worker_image_tries_what_workers_need(wheel: zipfile.ZipFile, tmp_path: Path):
+    """The modules that it imports, and the models that it loads, are in the wheel."""
+    run = " ".join(rest for word, rest in instructions() if word == "RUN")
+    tries = [code for code in re.findall(r'python -c "([^"]*)"', run) if "torch" not in code]
+    imports, loads = tries
+    modules = imports.removeprefix("import ").split(", ")
+    assert {"pipelines.index", "pipelines.disambiguate"} <= set(modules)
+    assert {f"{name.replace('.', '/')}.py" for name in modules} <= set(wheel.namelist())
+    assert {"encoders.Hasher.load()", "encoder.ArtistEncoder.load()"} <= set(loads.split("; "))
+    wheel.extractall(tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", f"{loads}; print(encoders.__file__)"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == str(tmp_path / "hashing" / "encoders.py"), done.stderr
+
+
 def test_worker_image_copies_what_exists_and_all_that_setup_needs():
     copied = [
         source

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 from apache_beam.metrics.metric import Metrics
 from apache_beam.utils.shared import Shared
@@ -21,10 +20,15 @@ from apache_beam.utils.shared import Shared
 from hashing.artists.decoder import ArtistDecoder, HeardTrack
 from hashing.errors import AudioError, HashbeamError, ModelError
 from pipelines import io
-from pipelines.disambiguation.store import FOLDER, Heard, file_state, write_embeddings
+from pipelines.disambiguation.store import (
+    FOLDER,
+    Heard,
+    as_heard,
+    file_state,
+    write_embeddings,
+)
 from pipelines.parts import FAILURES
 from pipelines.runs import new_attempt
-from pipelines.stores import is_remote
 
 Ear = Callable[[str], HeardTrack]
 
@@ -183,13 +187,7 @@ def _hear(row: int, uri: str, ear: Ear) -> Heard:
     with io.local_copy(uri) as path:
         found = ear(path)
         size, mtime = file_state(path)
-    track = found.track
-    embedding = np.asarray(track.embedding, np.float32)
-    if not np.isfinite(embedding).all():
-        raise AudioError("unreadable", f"{uri} is damaged: its embedding is no number")
-    # The time of a temporary copy says nothing about the file that it was made from.
-    kept = None if is_remote(uri) else mtime
-    return Heard(row, embedding, found.measures, track.duration_s, track.n_segments, size, kept)
+    return as_heard(row, uri, found, size, mtime)
 
 
 def _explain(error: Exception, uri: str) -> dict[str, str]:

@@ -70,7 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--catalog", metavar="C", help="CSV, JSON Lines or Parquet: track_id, uri, artist_name")
     add("--out", metavar="DIR", help="a new folder, or that of an earlier run, brought up to date")
-    add("--index", metavar="INDEX", help="an index or earlier run with artist embeddings to reuse")
+    add(
+        "--index",
+        metavar="INDEX",
+        help="reuse the artist embeddings of an index (made with --also artist) or of a run",
+    )
     add("--previous", metavar="DIR", help="the earlier run to go on from where --out has none")
     add("--model", metavar="M", help="a shipped artist model or a model folder (artist)")
     names = parser.add_argument_group("which names")

@@ -10,7 +10,9 @@ contradict each other. In JSON::
      "proposals": [{"proposal": "merge-91c2…", "decision": "rejected"}]}
 
 `name` is the normalised name. As CSV the same has the columns ``run, name, artist, track_id,
-proposal, decision``, one row a track or a proposal.
+proposal, decision``, one row a track or a proposal. A cell that a spreadsheet would compute, as one
+that begins with "=", has an apostrophe before it in an exported file; it is no part of the name or
+id. A cell without it is read as it stands.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import dataclasses
 import hashlib
 import io as text_io
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -32,6 +35,8 @@ FORMAT = "hashbeam-review"
 FORMAT_VERSION = 1
 WORDS = ("accepted", "rejected")
 COLUMNS = ("run", "name", "artist", "track_id", "proposal", "decision")
+# A cell that was guarded: the pattern of the report page, behind an apostrophe.
+_GUARDED = re.compile("'+[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 HIGHEST_ARTIST = 1_000_000  # of one name; beyond that it is a typing mistake
 
 
@@ -207,6 +212,7 @@ class _CsvReader(_Reader):
             raise UsageError(f"--review: {path} is no CSV ({error}): export it again") from None
 
     def _read_row(self, where: str, row: dict[str, Any]) -> None:
+        row = {name: _unguarded(row[name]) for name in COLUMNS}
         run_id = row["run"] or ""
         if self.run_id and run_id != self.run_id:
             self.problems.append(f"{where}: run {run_id!r} beside {self.run_id!r}")
@@ -217,6 +223,15 @@ class _CsvReader(_Reader):
             artist = row["artist"] or ""
             number: Any = int(artist) if artist.isdecimal() and len(artist) < 10 else artist
             self._decide(where, row["name"], number, row["track_id"])
+
+
+def _unguarded(cell: str | None) -> str | None:
+    """A cell of the table without the apostrophe that keeps spreadsheets from computing it.
+
+    >>> [_unguarded(cell) for cell in ("'=1+1", "''-5", "-5", "'til", None)]
+    ['=1+1', "'-5", '-5', "'til", None]
+    """
+    return cell[1:] if cell and _GUARDED.match(cell) else cell
 
 
 def apply_review(

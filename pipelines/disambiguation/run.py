@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -22,8 +23,9 @@ from pipelines import io
 from pipelines.catalog import catalog_digest, read_catalog
 from pipelines.disambiguation import embed
 from pipelines.disambiguation.cluster import Rules
-from pipelines.disambiguation.embed import EmbedJob, EmbedTracks, finished_parts, read_failures
+from pipelines.disambiguation.embed import EmbedJob
 from pipelines.disambiguation.group import Groups, group_tracks
+from pipelines.disambiguation.hear import hear_missing
 from pipelines.disambiguation.judge import Judged, albums_of, judge
 from pipelines.disambiguation.measure import measure, read_truth
 from pipelines.disambiguation.options import DisambiguateOptions
@@ -41,6 +43,7 @@ from pipelines.disambiguation.review import (
 from pipelines.disambiguation.store import (
     Stored,
     adopt,
+    check_index,
     embedding_files,
     find_stored,
     forget_stale,
@@ -48,8 +51,8 @@ from pipelines.disambiguation.store import (
 )
 from pipelines.lock import IndexLock
 from pipelines.parts import FAILURES
-from pipelines.progress import Progress, shows_progress
-from pipelines.runner import make_pipeline_options, run_pipeline
+from pipelines.progress import shows_progress
+from pipelines.runner import make_pipeline_options
 from pipelines.stores import is_remote, local
 from pipelines.versions import is_temporary
 
@@ -82,6 +85,10 @@ def disambiguate(options: DisambiguateOptions, beam_args: Sequence[str] = ()) ->
     review = read_review(options.review) if options.review else None
     model = options.model or DEFAULT_ARTIST_MODEL
     encoder = embed.load_encoder(model)
+    if options.index:
+        problem = check_index(options.index, encoder.digest)
+        if problem and not options.quiet:
+            print(f"hashbeam disambiguate: {problem}", file=sys.stderr)
     cut = options.cut or float(encoder.cut)
     pipeline_options = make_pipeline_options(options.workers, beam_args)
     _check_folder(options.out)
@@ -215,27 +222,18 @@ def _hear(
     pipeline_options: Any,
 ) -> tuple[Stored, pa.Table, Hearing]:
     """Embeddings of all tracks that are judged, what failed, and how it went."""
-    previous = embedding_files(options.previous) if options.previous else []
-    others = [*previous, *(embedding_files(options.index) if options.index else [])]
-    stored = find_stored([*embedding_files(options.out), *others], catalog, job.digest)
+    others = [folder for folder in (options.previous, options.index) if folder]
     wanted = groups.judged()
-    missing = np.flatnonzero(wanted & ~stored.found)
-    columns = [name for name in ("track_id", "uri", "etag") if name in catalog.column_names]
-    parts = embed.write_todo(job, catalog.select(columns).take(pa.array(missing)))
-    began = time.time()
-    if parts:
-        show = shows_progress(quiet=options.quiet, asked=options.progress)
-        with Progress(parts, lambda: finished_parts(job), unit="part", show=show):
-            run_pipeline(
-                lambda pipeline: pipeline | "hear" >> EmbedTracks(job, parts), pipeline_options
-            )
-    wall_s = time.time() - began
-    adopt(stored, options.out, previous)
-    known = stored.found
-    stored = find_stored([*embedding_files(options.out), *others], catalog, job.digest)
-    fresh = stored.duration_s[wanted & stored.found & ~known]
-    hearing = Hearing(int((wanted & known).sum()), float(fresh.sum(dtype=np.float64)), wall_s)
-    return stored, read_failures(job), hearing
+    show = shows_progress(quiet=options.quiet, asked=options.progress)
+    heard = hear_missing(job, catalog, wanted, others, pipeline_options, show=show)
+    stored = heard.stored
+    if options.previous:
+        adopt(stored, options.out, embedding_files(options.previous))
+        files = [path for folder in (options.out, *others) for path in embedding_files(folder)]
+        stored = find_stored(files, catalog, job.digest)
+    fresh = stored.duration_s[wanted & stored.found & ~heard.known]
+    seconds = float(fresh.sum(dtype=np.float64))
+    return stored, heard.failures, Hearing(int(heard.known.sum()), seconds, heard.wall_s)
 
 
 @contextlib.contextmanager

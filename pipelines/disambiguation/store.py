@@ -1,5 +1,7 @@
 """Artist embeddings on disk, ``embeddings/part-*.parquet``: a row a track, reused while it holds.
 
+An index that was asked for them (``hashbeam index --also artist``) has files of the same form.
+
 A row holds while the track is what it was (`uri`, `etag`; of local files size and time as well)
 and the model is the same: its digest stands in the schema of the file. Files of other models are
 passed over. A file is written whole under a name of its own, so that any that can be read counts,
@@ -17,12 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from hashing.artists.decoder import HeardTrack
 from hashing.artists.measures import MEASURES
-from hashing.errors import IndexFormatError
+from hashing.errors import AudioError, IndexFormatError, UsageError
 from pipelines import io
+from pipelines.io import FileInfo
 from pipelines.runs import new_attempt
 from pipelines.stores import is_remote, local
-from pipelines.versions import current_version, open_manifest
+from pipelines.versions import ARTIST_EMBEDDINGS, Manifest, current_version, open_manifest
 
 FORMAT_VERSION = 1
 FOLDER = "embeddings"
@@ -76,9 +80,23 @@ class Stored:
         return self.file >= 0
 
 
+def as_heard(row: int, uri: str, found: HeardTrack, size: int | None, mtime: float | None) -> Heard:
+    """What is kept of a track that was heard; `size` and `mtime` are those of its file.
+
+    Raises: AudioError where its embedding is no number.
+    """
+    track = found.track
+    embedding = np.asarray(track.embedding, np.float32)
+    if not np.isfinite(embedding).all():
+        raise AudioError("unreadable", f"{uri} is damaged: its embedding is no number")
+    # The time of a temporary copy says nothing about the file that it was made from.
+    kept = None if is_remote(uri) else mtime
+    return Heard(row, embedding, found.measures, track.duration_s, track.n_segments, size, kept)
+
+
 def write_embeddings(
     path: str, tracks: pa.Table, heard: Sequence[Heard], digest: str, counters: dict[str, str]
-) -> None:
+) -> FileInfo:
     """Writes the embeddings of some tracks; `tracks` are rows of the catalogue."""
     rows = pa.array([track.row for track in heard], pa.int64())
     values = np.stack([track.embedding for track in heard]).astype(np.float32)
@@ -100,7 +118,38 @@ def write_embeddings(
         }
     )
     stamp = {"hashbeam_format": str(FORMAT_VERSION), "model_digest": digest, **counters}
-    io.write_table(path, table, metadata=stamp, use_dictionary=False)
+    return io.write_table(path, table, metadata=stamp, use_dictionary=False)
+
+
+def check_index(index: str, digest: str) -> str:
+    """Why nothing of ``--index`` can be reused, in one line; "" where something may be.
+
+    Args:
+        digest: of the artist model that is to be used.
+
+    Raises: UsageError where there is neither an index nor a folder of results; IndexFormatError
+        where an index is damaged.
+    """
+    if current_version(index) is None:
+        if not io.is_dir(io.join(index, FOLDER)):
+            raise UsageError(
+                f"--index: {index} holds neither a published index nor results of disambiguate; "
+                "name another folder, or leave the flag out"
+            )
+        return ""
+    return _why_not(index, open_manifest(index), digest)
+
+
+def _why_not(index: str, manifest: Manifest, digest: str) -> str:
+    made_by = manifest.also.get("artist")
+    if made_by is None:
+        return f"{index} has no artist embeddings: `hashbeam index --also artist` makes some"
+    if made_by["digest"] != digest:
+        return (
+            f"{index} has artist embeddings of model {made_by['name']} with digest "
+            f"{made_by['digest'][:12]}, not {digest[:12]}: all tracks are heard"
+        )
+    return ""
 
 
 def embedding_files(folder: str) -> list[str]:
@@ -111,7 +160,7 @@ def embedding_files(folder: str) -> list[str]:
     if current_version(folder) is None:
         place = io.join(folder, FOLDER)
         return [io.join(place, name) for name in io.list_dir(place) if name.endswith(".parquet")]
-    files = open_manifest(folder).files.select(kind=FOLDER)
+    files = open_manifest(folder).files.select(kind=ARTIST_EMBEDDINGS)
     return [io.join(folder, path) for path in files.column("path")]
 
 

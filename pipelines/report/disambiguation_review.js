@@ -156,9 +156,14 @@ function readReview(text) {
   return { run: content.run, marks: [...marks.values(), ...answers] };
 }
 
-// RFC 4180.
+// What a spreadsheet computes, or takes for a number of its own, where a cell begins so; and cells
+// that the apostrophe before it would make look like one that was guarded.
+const COMPUTED = /^'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/;
+
+// RFC 4180. Names and ids are strangers' words: a spreadsheet shows them as they are behind an
+// apostrophe, which hashbeam takes away when it reads the file.
 function csvCell(value) {
-  const text = String(value);
+  const text = COMPUTED.test(value) ? `'${value}` : String(value);
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 

@@ -19,8 +19,9 @@ def next_commands(program: str = "hashbeam") -> list[str]:
     """
     return [
         f"{program} catalog ~/Music --out catalog.csv",
-        f"{program} index --catalog catalog.csv --out music.index",
+        f"{program} index --catalog catalog.csv --out music.index --also artist",
         f"{program} lookup --index music.index recording.mp3",
+        f"{program} disambiguate --catalog catalog.csv --index music.index --out artists",
     ]
 
 
@@ -38,13 +39,34 @@ def _shown(path: Path) -> str:
     return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
-def as_text(figures: dict[str, Any], folder: str, index_path: str, page: str) -> str:
+def name_line(name: dict[str, Any]) -> str:
+    """What became of a name; `name` is what `pipelines.demo_artists.tell_name` gives.
+
+    >>> name = {"name": "Owls", "songs": 8, "artists": 2, "right": True, "left_alone": ""}
+    >>> name_line({**name, "clusters": [4, 4]})
+    'Owls: 8 songs by 2 artists; found: 2 artists (4 + 4 songs), each song right'
+    """
+    known = f"{name['name']}: {name['songs']} songs by {_artists(name['artists'])}"
+    if name["left_alone"]:
+        return f"{known}; left alone: {name['left_alone']}"
+    sizes = " + ".join(map(str, name["clusters"]))
+    verdict = "each song right" if name["right"] else "not all songs right"
+    return f"{known}; found: {_artists(len(name['clusters']))} ({sizes} songs), {verdict}"
+
+
+def _artists(count: int) -> str:
+    return f"{count} artist{'' if count == 1 else 's'}"
+
+
+def as_text(
+    figures: dict[str, Any], folder: str, index_path: str, page: str, artists_page: str
+) -> str:
     """A few lines for a person.
 
     Args:
-        figures: what `pipelines.report.figures.make_figures` gives.
+        figures: what ``figures.json`` of the demo holds.
         folder: of the demo.
-        index_path, page: of its index and its page.
+        index_path, page, artists_page: of its index and its pages.
     """
     index, queries = figures["index"], figures["queries"]
     absent = [row for row in queries if not row["indexed"]]
@@ -70,8 +92,10 @@ def as_text(figures: dict[str, Any], folder: str, index_path: str, page: str) ->
     lines += [
         f"{len(absent)} recordings of {index['tracks_left_out']} tracks that are not in the index: "
         f"{wrong} were given a match",
+        "Artists of one name, told apart by sound alone:",
+        *(f"  {name_line(name)}" for name in figures["names"]),
         "",
-        f"The page:\n  {page}",
+        f"The pages:\n  {page}\n  {artists_page}",
         f"Ask yourself:\n  {_program()} {shlex.join(asked)}",
         "The same on music of your own:",
         *(f"  {command}" for command in next_commands(_program())),

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 from index_helpers import error_line
@@ -25,10 +26,12 @@ from hashing import synthesis
 from pipelines.answers import Answer, Query
 from pipelines.cli import main
 from pipelines.demo import CONDITIONS, DURATIONS, MARKER, prepare_folder
+from pipelines.demo_artists import SONGS, TRUTH, tell_name
 from pipelines.report.charts import LEFT, RIGHT, WIDTH, score_chart, share_chart
 from pipelines.report.figures import Outcome, Recording
 from pipelines.report.images import png
 from pipelines.report.page import demo_page
+from pipelines.report.text import name_line
 
 TRACKS, LEFT_OUT, SECONDS = 10, 2, 12.0
 HOSTILE = "<script>alert('1')</script>\"&"
@@ -68,11 +71,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 def test_demo_replaces_its_own_and_nothing_else(demo: Demo):
     assert demo.status == 0
     names = {path.name for path in demo.folder.iterdir()}
-    written = {"music", "left-out", "index", "queries", "report.html", "figures.json", "run.json"}
+    written = {"music", "left-out", "index", "queries", "artists"}
+    written |= {"report.html", "figures.json", "run.json"}
     assert names == written | {MARKER, "notes.txt"}
     assert (demo.folder / "notes.txt").read_text() == "former"
     assert sorted(path.name for path in (demo.folder / "music").iterdir()) == [
         "catalog.csv",
+        *(f"song-{artist}0{number}.ogg" for artist in range(3) for number in range(SONGS)),
         *(f"track-{number:04d}.ogg" for number in range(TRACKS)),
     ]
     assert not (demo.folder / "queries" / "old.flac").exists()
@@ -80,24 +85,45 @@ def test_demo_replaces_its_own_and_nothing_else(demo: Demo):
 
 def test_progress_goes_to_stderr_and_the_result_to_stdout(demo: Demo):
     assert all(line.startswith("hashbeam demo: ") for line in demo.err.splitlines())
-    assert demo.err.count("\n") == 5
+    assert demo.err.count("\n") == 6
     assert "report.html" in demo.out
     assert "report.html" not in demo.err
 
 
 def test_figures_are_sensible(demo: Demo):
     index = demo.figures["index"]
-    assert (index["tracks"], index["tracks_left_out"]) == (TRACKS, LEFT_OUT)
-    assert index["audio_s"] == pytest.approx(TRACKS * SECONDS, rel=0.01)
+    tracks = TRACKS + 3 * SONGS
+    assert (index["tracks"], index["tracks_left_out"]) == (tracks, LEFT_OUT)
+    assert index["audio_s"] == pytest.approx(tracks * SECONDS, rel=0.01)
     # Snippets of 0.97 s every 0.25 s: 45 fit into 12 s; a few may be silent.
-    assert TRACKS * 41 <= index["snippets"] <= TRACKS * 45
+    assert tracks * 41 <= index["snippets"] <= tracks * 45
     assert 0 < index["table_bytes"] < index["bytes"]
     assert index["times_real_time"] > 1
     cells = Counter((row["condition"], row["duration_s"]) for row in demo.figures["queries"])
     assert cells == {(n, s): TRACKS + LEFT_OUT for n in CONDITIONS for s in DURATIONS}
     facts = json.loads((demo.folder / "run.json").read_text())
     assert facts["index"]["snippets"] == index["snippets"]
-    assert set(facts["wall_s"]) == {"render", "index", "cut", "lookup", "report"}
+    assert set(facts["wall_s"]) == {"render", "index", "cut", "lookup", "artists", "report"}
+    assert facts["index"]["tracks_embedded"] == tracks
+
+
+def test_artists_of_one_name_are_judged(demo: Demo):
+    """From the embeddings of the index: nothing is heard again."""
+    both, alone = demo.figures["names"]
+    assert both["name"] != alone["name"]
+    assert (both["songs"], both["artists"]) == (2 * SONGS, 2)
+    assert (alone["songs"], alone["artists"]) == (SONGS, 1)
+    table = pq.read_table(demo.folder / "artists" / "clusters.parquet")
+    found = Counter(
+        row["cluster"] for row in table.to_pylist() if row["artist_name"] == both["name"]
+    )
+    assert both["clusters"] == [found[number] for number in sorted(found) if number]
+    facts = json.loads((demo.folder / "artists" / "run.json").read_text())
+    assert (facts["tracks_heard"], facts["tracks_reused"]) == (3 * SONGS, 3 * SONGS)
+    for name in (both, alone):
+        assert name_line(name) in demo.out
+        assert name_line(name) in "".join(_Reader(demo.page).texts)
+    assert str(demo.folder / "artists" / "report.html") in demo.out
 
 
 def test_most_clean_recordings_of_five_seconds_are_right(demo: Demo):
@@ -195,7 +221,7 @@ def test_page_needs_no_network(demo: Demo):
     elements = _Reader(demo.page).elements
     places = [a[name] for _, a in elements for name in ("src", "href") if name in a]
     local = {unquote(place) for place in places if not place.startswith("data:")}
-    assert {"figures.json", "run.json", "queries/01-1s-clean.flac"} <= local
+    assert {"figures.json", "artists/report.html", "queries/01-1s-clean.flac"} <= local
     assert [place for place in local if not (demo.folder / place).is_file()] == []
     assert not any(tag == "script" for tag, _ in elements)
 
@@ -263,6 +289,23 @@ def test_verdicts(indexed: bool, found: str | None, score: float, verdict: str):
     assert outcome.verdict == verdict
     assert outcome.in_place == (indexed and found == "a")
     assert outcome.result().right == outcome.on_target
+
+
+@pytest.mark.parametrize(
+    ("clusters", "status", "said"),
+    [
+        ((1, 1, 2), "clustered", "found: 2 artists (2 + 1 songs), each song right"),
+        ((1, 2, 2), "clustered", "found: 2 artists (1 + 2 songs), not all songs right"),
+        ((1, 1, 1), "clustered", "found: 1 artist (3 songs), not all songs right"),
+        ((0, 0, 0), "uncertain", "left alone: uncertain"),
+    ],
+)
+def test_what_is_said_of_a_name(clusters: tuple[int, ...], status: str, said: str):
+    songs = [
+        {"track_id": str(row), "artist_name": "Owls", TRUTH: who} for row, who in enumerate("aab")
+    ]
+    found = {str(row): (number, status) for row, number in enumerate(clusters)}
+    assert name_line(tell_name("Owls", songs, found)) == f"Owls: 3 songs by 2 artists; {said}"
 
 
 def test_foreign_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

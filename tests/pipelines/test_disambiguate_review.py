@@ -250,3 +250,12 @@ def test_names_and_ids_of_any_letters_are_read(tmp_path: Path) -> None:
             Decisions(), review, runs=["r"], members={name: {track_id}}, proposals={}
         )
         assert found.of(name) == {track_id: 1}
+
+
+def test_the_apostrophe_before_a_formula_is_no_part_of_an_id(tmp_path: Path) -> None:
+    """Of an exported file; in one that was written otherwise, cells are what they are."""
+    cells = {"'=1+1": "=1+1", "'-5": "-5", "''@a": "'@a", "'\t=1": "\t=1", "'\uff1d1": "\uff1d1"}
+    cells |= {cell: cell for cell in ("=2+2", "-6", "'til", "''", "a'=1")}
+    rows = "".join(f'r,"{cell}",1,"{cell}",,\n' for cell in cells)
+    (tmp_path / "r.csv").write_text(HEADER + rows, encoding="utf-8", newline="")
+    assert read_review(str(tmp_path / "r.csv")).tracks == {(id_, id_): 1 for id_ in cells.values()}

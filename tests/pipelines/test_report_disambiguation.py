@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import csv
 import dataclasses
 import hashlib
 import html
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -395,6 +397,30 @@ def test_marks_are_exported_as_the_next_run_reads_them(browser: Chromium, tmp_pa
     content, tracks = marked(browser, tmp_path)
     assert {name for name, _ in tracks} == {group.key, other.key}
     assert named in (ARABIC, other.name)
+
+
+def test_no_cell_is_computed_by_a_spreadsheet_and_every_id_survives(
+    browser: Chromium, tmp_path: Path
+) -> None:
+    starts = ["=1+1", "+1", "-1", "@sum", "\t=1", "\r=1", "\n=1", "\uff1d1", "'=1", "''-1", "'til"]
+    groups = []
+    for number, start in enumerate(starts):
+        group = make_group(f"Name {number}", [3], seed=number)
+        tracks = [
+            dataclasses.replace(track, track_id=f'{start},"{n}"')
+            for n, track in enumerate(group.tracks)
+        ]
+        groups.append(dataclasses.replace(group, tracks=tracks, key=start))
+    opened(browser, tmp_path, make_run(groups))
+    for group in groups:
+        scope = open_name(browser, group.name)
+        press_button(browser, scope, "Accept all")
+    _, tracks = marked(browser, tmp_path)
+    assert tracks == {(group.key, track.track_id): 1 for group in groups for track in group.tracks}
+    text = (tmp_path / "review.csv").read_bytes().decode()
+    cells = [cell for row in csv.reader(io.StringIO(text, newline="")) for cell in row]
+    assert not [cell for cell in cells if cell.startswith(tuple("=+-@\t\r\n\uff1d"))]
+    assert {"'=1+1", "''=1", "'til"} <= set(cells)
 
 
 def test_a_mark_gives_way_to_what_contradicts_it(browser: Chromium, tmp_path: Path) -> None:

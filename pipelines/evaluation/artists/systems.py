@@ -20,19 +20,14 @@ from hashing.errors import CatalogError, HashbeamError, IndexFormatError, ModelE
 from hashing.models import load_model
 from pipelines import io
 from pipelines.disambiguation import embed
-from pipelines.disambiguation.embed import (
-    EmbedJob,
-    EmbedParts,
-    EmbedTracks,
-    finished_parts,
-    read_failures,
-)
-from pipelines.disambiguation.store import embedding_files, find_stored, read_embeddings
+from pipelines.disambiguation.embed import EmbedJob, EmbedParts
+from pipelines.disambiguation.hear import hear_missing
+from pipelines.disambiguation.store import read_embeddings
 from pipelines.evaluation.artists.mfcc import DIGEST, NAME, HearCepstra, standardise
 from pipelines.evaluation.artists.options import FOLD, ArtistOptions
 from pipelines.options import DECODE_TIMEOUT_S, MAX_TRACK_HOURS
-from pipelines.progress import Progress, shows_progress
-from pipelines.runner import make_pipeline_options, run_pipeline
+from pipelines.progress import shows_progress
+from pipelines.runner import make_pipeline_options
 
 Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
@@ -126,30 +121,22 @@ class _Hearing:
         work = io.join(options.out, "hearing.work")
         io.remove_tree(work)  # of a run that was stopped
         job = EmbedJob(options.out, work, model, digest, MAX_TRACK_HOURS * 3600.0, DECODE_TIMEOUT_S)
-        stored = find_stored(self._files(), self._catalog, digest)
-        reused = int((wanted & stored.found).sum())
-        columns = [n for n in ("track_id", "uri", "etag") if n in self._catalog.column_names]
-        missing = pa.array(np.flatnonzero(wanted & ~stored.found))
-        parts = embed.write_todo(job, self._catalog.select(columns).take(missing))
-        if parts:
-            show = shows_progress(quiet=options.quiet, asked=options.progress)
-            with Progress(parts, lambda: finished_parts(job), unit="part", show=show):
-                run_pipeline(
-                    lambda pipeline: pipeline | "hear" >> EmbedTracks(job, parts, listener),
-                    self._pipeline_options,
-                )
-            stored = find_stored(self._files(), self._catalog, digest)
-        for row in read_failures(job).to_pylist():
+        heard = hear_missing(
+            job,
+            self._catalog,
+            wanted,
+            options.stores,
+            self._pipeline_options,
+            show=shows_progress(quiet=options.quiet, asked=options.progress),
+            listener=listener,
+        )
+        for row in heard.failures.to_pylist():
             self._failures.setdefault(row["track_id"], row)
         io.remove_tree(work)
-        values = np.zeros((self.tracks, max(1, stored.dimensions)), np.float32)
-        good = read_embeddings(stored, values) & wanted
+        values = np.zeros((self.tracks, max(1, heard.stored.dimensions)), np.float32)
+        good = read_embeddings(heard.stored, values) & wanted
         values[~good] = 0.0
-        return values, good, reused
-
-    def _files(self) -> list[str]:
-        folders = (self._options.out, *self._options.stores)
-        return [path for folder in folders for path in embedding_files(folder)]
+        return values, good, int(heard.known.sum())
 
 
 def _of_model(
@@ -190,6 +177,8 @@ def _of_model(
         "reused": reused,
         "known_artists": sorted(known),
     }
+    if by_fold:
+        facts["fold_cuts"] = dict(zip(sorted(set(folds)), cuts, strict=True))
     # Each fold has a cut of its own there, so that of all of them is no model's.
     return System(name, values, heard, None if by_fold else cuts[0], by_fold, facts)
 
