@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +35,12 @@ minhash     Min-Hash over wavelets, which learns nothing, to compare with
 flow        a balanced hash of the embeddings of --encoder: one table, for indexes that keep
             embeddings
 artist      embeddings that tell artists apart, as the shipped model `artist`, from statistics of
-            timbre, harmony and rhythm; needs no --noise, --rooms nor the extra `train`:
-            hashbeam train artist --catalog music.csv --more generated/catalog.csv --out models/a"""
+            timbre, harmony and rhythm; needs no --noise, --rooms nor the extra `train`. With
+            --system metric, contrastive or classifier a network, to compare with:
+            hashbeam train artist --catalog music.csv --more generated/catalog.csv --out models/a
+            With --folds or --fold-by, a model without each fold of the artists, to be measured on:
+            hashbeam train artist --catalog music.csv --folds 5 --out cv
+            hashbeam evaluate artists --catalog music.csv --model 'cv/{fold}' --out figures"""
 
 HEADS = ("lsh", "pca", "itq", "transport", "pq", "opq", "minhash")
 FLOW = "flow"
@@ -50,7 +53,7 @@ FLOW_NEEDED = (*NEEDED, "zuko")
 
 # Flags that only some kinds take.
 KIND_FLAGS = {
-    "--steps": ("encoder", "forgiving", FLOW),
+    "--steps": ("encoder", "forgiving", FLOW, ARTIST),
     "--songs": ("forgiving",),
     "--excerpts": ("forgiving",),
     "--tile-versions": ("encoder",),
@@ -61,6 +64,13 @@ KIND_FLAGS = {
     "--more": (ARTIST,),
     "--labels": (ARTIST,),
     "--components": (ARTIST,),
+    "--system": (ARTIST,),
+    "--segments": (ARTIST,),
+    "--batch-artists": (ARTIST,),
+    "--same-tag": (ARTIST,),
+    "--tags": (ARTIST,),
+    "--folds": (ARTIST,),
+    "--fold-by": (ARTIST,),
 }
 
 # Columns that are kept on one side of every split where the catalogue has them.
@@ -93,14 +103,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--group",
         metavar="COLUMN",
         nargs="+",
-        default=list(GROUP),
-        help="columns that must not be on both sides of a split (default: album artist_name)",
+        help="columns that must not be on both sides of a split (default: album artist_name; "
+        "for artist none but the artist)",
     )
     parser.add_argument(
         "--same",
         metavar="COLUMN",
         default="",
-        help="column whose equal values are one recording, for calibration",
+        help="column whose equal values are one recording: for calibration; copies do not count as "
+        "tracks of an artist",
     )
     parser.add_argument(
         "--window",
@@ -135,9 +146,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="other catalogues, each of which counts as much as the first (artist)",
     )
     parser.add_argument(
-        "--labels", metavar="COLUMN", help="who plays (artist; default: artist_name)"
+        "--labels",
+        metavar="COLUMN",
+        help="who plays (artist; default: artist_id, or artist_name)",
     )
-    parser.add_argument("--components", metavar="N", help="numbers of an embedding (artist: 56)")
+    parser.add_argument(
+        "--folds",
+        metavar="N",
+        help="deal the artists into folds, and train a model without each: OUT/0 … (artist)",
+    )
+    parser.add_argument(
+        "--fold-by",
+        metavar="COLUMN",
+        help="the same with folds of a column, or of a CSV file with track_id and fold (artist)",
+    )
+    parser.add_argument(
+        "--components",
+        metavar="N",
+        help="numbers of an embedding (artist: 56; of a network 32, of a classifier 256)",
+    )
+    parser.add_argument(
+        "--system",
+        metavar="NAME",
+        help="what makes the embedding (artist): statistics (default), or a network: metric "
+        "(triplets), contrastive, classifier",
+    )
+    parser.add_argument(
+        "--segments", metavar="LENGTH", help="a network hears 3s or 9s (artist: 9s)"
+    )
+    parser.add_argument(
+        "--batch-artists", metavar="N", help="artists in a batch of a network (artist: 32)"
+    )
+    parser.add_argument(
+        "--same-tag",
+        metavar="P",
+        help="how often a triplet's negative shares a tag with its anchor, 0 to 1 (artist: 0)",
+    )
+    parser.add_argument(
+        "--tags",
+        metavar="KIND",
+        nargs="+",
+        help="tags that --same-tag goes by: genre, mood, date (artist: genre)",
+    )
     parser.add_argument("--queries", metavar="N", help="calibration queries for each index size")
     parser.add_argument(
         "--threads", metavar="N", default="1", help="threads of the networks (default: 1)"
@@ -154,7 +204,10 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
         if checker.given(flag) and args.kind not in kinds:
             checker.problems.append(f"{flag}: is for {', '.join(kinds)}, not for {args.kind}")
     if args.kind == ARTIST:
-        return _train_artist(args, checker)
+        from pipelines import train_artist
+
+        return train_artist.train(args, checker)
+    args.group = list(GROUP) if args.group is None else args.group
     catalog, out = checker.text("--catalog"), checker.text("--out")
     seed = checker.integer("--seed", low=0, high=2**31 - 1)
     threads = checker.integer("--threads", low=1, high=1024)
@@ -181,11 +234,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
             settings[flag[2:]] = checker.number(flag, low=0.0, high=100.0)
     checker.finish()
     table = read_catalog(catalog)
-    for name in FLOW_NEEDED if args.kind == FLOW else NEEDED:
-        if importlib.util.find_spec(name) is None:
-            raise HashbeamError(
-                f"training needs {name}, which is not installed: pip install 'hashbeam[train]'"
-            )
+    require(FLOW_NEEDED if args.kind == FLOW else NEEDED)
     from hashing.training.forgiving import ForgivingTraining
     from hashing.training.heads import HeadTraining
     from hashing.training.pairs import EncoderTraining
@@ -242,47 +291,13 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     return 0
 
 
-def _train_artist(args: argparse.Namespace, checker: Checker) -> int:
-    """``train artist``, which stands on other data than the hashers."""
-    catalog, out = checker.text("--catalog"), checker.text("--out")
-    seed = checker.integer("--seed", low=0, high=2**31 - 1)
-    labels = args.labels or "artist_name"
-    for flag in ("--noise", "--rooms", "--same", "--window", "--queries"):
-        if getattr(args, flag[2:]):
-            checker.problems.append(f"{flag}: is not for {ARTIST}")
-    components = checker.integer("--components", low=2, high=512) if args.components else 56
-    checker.finish()
-    from hashing.training.artists.recipe import ArtistRecipe, train_artist
-
-    paths = [catalog, *(args.more or [])]
-    tables = [read_catalog(path) for path in paths]
-    if labels not in tables[0].column_names:
-        raise UsageError(f"{catalog} has no column {labels}: name one with --labels")
-    rows = [
-        [{name: _text(row.get(name)) for name in ("track_id", "uri", labels)} for row in table]
-        for table in (table.to_pylist() for table in tables)
-    ]
-    # Catalogues mostly have one name: that of their folder tells them apart.
-    shown = [str(Path(*Path(path).absolute().parts[-2:])) for path in paths]
-    command = ["hashbeam", "train", ARTIST, "--catalog", shown[0]]
-    command += ["--more", *shown[1:]] if shown[1:] else []
-    command += ["--labels", labels, "--components", str(components), "--seed", str(seed)]
-    recipe = ArtistRecipe(
-        rows,
-        labels,
-        components,
-        seed=seed,
-        workers=len(os.sched_getaffinity(0)),
-        command=shlex.join(command),
-    )
-    work = Path(args.work or f"{out}.work")
-    model = train_artist(recipe, Path(out), work, lambda line: print(line, flush=True))
-    figures = model.config["figures"]
-    print(
-        f"model {model.path} with digest {model.digest[:16]}: ARI {figures['ari']:.3f} on artists "
-        f"that it has not heard, {figures['ari_mfcc']:.3f} by MFCC"
-    )
-    return 0
+def require(packages: Sequence[str]) -> None:
+    """Raises HashbeamError, in one line, for a package of an extra that is not installed."""
+    for name in packages:
+        if importlib.util.find_spec(name) is None:
+            raise HashbeamError(
+                f"training needs {name}, which is not installed: pip install 'hashbeam[train]'"
+            )
 
 
 def _given(args: argparse.Namespace) -> dict[str, str]:

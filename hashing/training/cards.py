@@ -126,16 +126,43 @@ method and cut at a distance of {cut:.3f} (`hashbeam disambiguate`).
 * **Data**: {" + ".join(map(str, story["tracks"]))} tracks of {len(story["tracks"])} catalogues,
   each of which counts as much as any other. The cut is tuned on {story["artists"]} artists of the
   first (column `{story["labels"]}`), {story["whole_share"]:.0%} of whom must stay whole.
+* **Labels**: {_cleaned(story["cleaned"])}
 * **Seed**: {story["seed"]}. **Time**: {seconds / 60:.0f} minutes.
 
-Cross-validated over artists: names made up of artists whom neither projection nor cut have heard.
+{_judged(story)}
 
 {_table(figures)}
 
 `ari` and `ami` are means over names of two to four artists, `whole` is the share of artists whose
 tracks stay one cluster, `*_mfcc` the same by means and deviations of MFCC on the same names, with
-the cut that is best for them. Artists are dealt to folds {story["deals"]} times.
+the cut that is best for them. `artists` are those that the cut is tuned on.
 """
+
+
+def _judged(story: Mapping[str, Any]) -> str:
+    """What an artist model's figures stand on."""
+    if held_out := story.get("held_out"):
+        return (
+            f"Made for evaluation, without fold {held_out['fold']}: the figures are of names made "
+            f"up of\nits {len(held_out['artists'])} artists, whom neither projection nor cut have "
+            "heard (listed in `config.json`)."
+        )
+    return (
+        "Cross-validated over artists, dealt to folds "
+        f"{story['deals']} times: names made up of artists whom neither\nprojection nor cut have "
+        "heard."
+    )
+
+
+def _cleaned(report: Mapping[str, Any]) -> str:
+    """What was left out of the labels of an artist model."""
+    told = [
+        f"{count} {name.removeprefix('tracks_').replace('_', ' ')}"
+        for name, count in report.items()
+        if name.startswith("tracks_") and count
+    ]
+    kinds = "tracks are heard, but count for no artist" if told else "every track counts"
+    return f"{kinds}{': ' if told else ''}{', '.join(told)} (`config.json`)."
 
 
 def artist_network_card(
@@ -160,7 +187,7 @@ of Park et al. (ISMIR 2018).
 
 * **Command**: `{command}`
 * **Data**: {story["tracks"]} tracks; {story["artists_trained"]} artists to learn from,
-  {len(story["artists_held_out"])} others to stop by and to tune the cut on (column
+  {len(story["artists_chosen_by"])} others to stop by and to tune the cut on (column
   `{story["labels"]}`, listed in `config.json`).
 * **Settings**: {json.dumps(settings)}
 * **Seed**: {story["seed"]}. **Time**: {seconds / 60:.0f} minutes, {last} steps

@@ -252,7 +252,7 @@ def test_parsing_runs_nothing() -> None:
     assert (args.kind, args.catalog, args.noise, args.rooms) == ("forgiving", "c", ["a", "b"], [])
     assert (args.seed, args.threads, args.steps, args.work) == ("1", "1", None, None)
     assert (args.tile_versions, args.excerpts, args.queries) == (None, None, None)
-    assert args.group == ["album", "artist_name"]
+    assert args.group is None  # album and artist_name, but for artists
     assert leftover == []
 
 
@@ -295,7 +295,7 @@ def test_mistakes_in_the_command_line_are_named_together(
         ("encoder", "--songs", "16", "forgiving"),
         ("encoder", "--excerpts", "16", "forgiving"),
         ("forgiving", "--tile-versions", "4", "encoder"),
-        ("lsh", "--steps", "9", "encoder, forgiving, flow"),
+        ("lsh", "--steps", "9", "encoder, forgiving, flow, artist"),
         ("minhash", "--songs", "16", "forgiving"),
         ("itq", "--radius", "0.5", "flow"),
         ("encoder", "--stability", "0.5", "flow"),

@@ -13,28 +13,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy.cluster.hierarchy import fcluster
 
+from hashing.artists.cuts import ami_at, best_cut
+from hashing.artists.homonyms import draw_sizes
 from hashing.clusters.scores import score_clusters
 from hashing.clusters.ward import ward
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-# Names of two, three and four artists among the paper's 122.
-SHARED_BY = {2: 102, 3: 17, 4: 3}
-
 # Distances that are tried as a cut: of embeddings of length one, Ward's are between 0 and the root
 # of twice the tracks.
 CUTS = np.geomspace(0.05, 8.0, 80)
-
-
-def draw_sizes(n: int, most: int, rng: np.random.Generator) -> Ints:
-    """How many artists share each of `n` names, as often as in the paper, `most` at the most.
-
-    >>> set(draw_sizes(50, 3, np.random.default_rng(1)).tolist()) <= {2, 3}
-    True
-    """
-    chances = np.array(list(SHARED_BY.values())) / sum(SHARED_BY.values())
-    return np.asarray(np.minimum(rng.choice(np.array(list(SHARED_BY)), n, p=chances), most))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +68,8 @@ class Groups:
 
     def best_cut(self, cuts: Sequence[float] = tuple(CUTS.tolist())) -> float:
         """The cut with the highest ``ami``, as in the paper; the middle one of equals."""
-        values = np.array([self.scores(cut)["ami"] for cut in cuts])
-        best = np.flatnonzero(values >= values.max() - 1e-12)
-        return float(cuts[best[len(best) // 2]])
+        ami = [
+            ami_at(truth, linkage, cuts)
+            for truth, linkage in zip(self.truth, self.linkages, strict=True)
+        ]
+        return float(cuts[best_cut(np.array(ami))])

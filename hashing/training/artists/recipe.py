@@ -1,43 +1,24 @@
-"""From catalogues of music to an artist model: statistics, projection, cut, and honest figures.
+"""From catalogues of music to artist models: statistics, projection, cut, and honest figures.
 
-The figures come from cross-validation over artists: nothing that a name is judged with, neither
-projection nor cut, has heard the artists behind it.
+One model of all artists, whose figures come from cross-validation; or a model for each fold of
+them, which has met neither the fold's tracks nor its artists.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from hashing.artists.encoder import unit
-from hashing.artists.features import ArtistFeatures, blocks
-from hashing.clusters.scores import score_clusters
-from hashing.clusters.ward import ward
 from hashing.errors import HashbeamError
 from hashing.models import Model
 from hashing.training import cards
-from hashing.training.artists.groups import draw_sizes
-from hashing.training.artists.heard import Heard, hear_catalogue
-from hashing.training.artists.statistics import (
-    FitSettings,
-    TunedCut,
-    fit_statistics,
-    save_artist_model,
-    tune_cut,
-)
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-
-# Artists of fewer tracks say little about what one artist's tracks have in common.
-LEAST_TRACKS = 3
+from hashing.training.artists.folds import Flags, Listing, hold_out
+from hashing.training.artists.judging import cross_validate, judge, seed_of, summary
+from hashing.training.artists.music import LEAST_TRACKS, Fitted, Music, fit
+from hashing.training.artists.statistics import FitSettings, save_artist_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +26,10 @@ class ArtistRecipe:
     """What a training run is made of.
 
     Attributes:
-      catalogues: rows with ``track_id``, a local ``uri`` and the column `labels`. Each catalogue
-        counts as much as any other, however many tracks it has; artists of the first tune the cut.
-      labels: column of the artist; rows without one are heard as well.
+      listings: the catalogues. Each counts as much as any other, however many tracks it has;
+        artists of the first tune the cut, rows without an artist are heard as well.
+      labels: the column that the artists are from, for the model card.
+      cleaned: what was left out of the first's labels, and why; see `Labels.report`.
       components: directions that are kept; see `FitSettings`.
       folds: of artists, for the figures; artists are dealt to them `deals` times.
       names: made-up names that the cut is tuned on, and as many that each fold is judged with.
@@ -56,8 +38,9 @@ class ArtistRecipe:
       command: how the run was started, for the model card.
     """
 
-    catalogues: Sequence[Sequence[Mapping[str, str]]]
+    listings: Sequence[Listing]
     labels: str = "artist_name"
+    cleaned: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     components: int = 56
     folds: int = 4
     deals: int = 3
@@ -66,6 +49,10 @@ class ArtistRecipe:
     seed: int = 1
     workers: int = 2
     command: str = ""
+
+    def settings(self) -> FitSettings:
+        """How the projection is fitted."""
+        return FitSettings(self.components)
 
 
 def train_artist(recipe: ArtistRecipe, out: Path, work: Path, log: Callable[[str], None]) -> Model:
@@ -76,137 +63,113 @@ def train_artist(recipe: ArtistRecipe, out: Path, work: Path, log: Callable[[str
         `LEAST_TRACKS` tracks to be judged with.
     """
     started = time.time()
-    features = ArtistFeatures()
-    heard = [
-        hear_catalogue(rows, features, work, recipe.workers, log) for rows in recipe.catalogues
-    ]
-    artists = _artists(recipe.catalogues[0], heard[0], recipe.labels)
-    if len(artists) < 2 * recipe.folds:
+    music = _hear(recipe, 2 * recipe.folds, work, log)
+    figures = cross_validate(
+        music,
+        recipe.settings(),
+        recipe.folds,
+        recipe.deals,
+        recipe.names,
+        recipe.whole_share,
+        recipe.seed,
+        log,
+    )
+    kept = music.everything()
+    fitted = _fit(music, kept, recipe)
+    story = _story(recipe, music, kept) | {"deals": recipe.deals}
+    return _write(out, recipe, fitted, story, figures, time.time() - started)
+
+
+def train_folds(
+    recipe: ArtistRecipe,
+    folds: Sequence[str],
+    out: Path,
+    work: Path,
+    log: Callable[[str], None],
+) -> dict[str, Model]:
+    """A model for each fold, into the folder `out`/fold, each track heard once.
+
+    A fold's model is the one that `train_artist` fits to catalogues without the fold: without its
+    rows, the tracks of its artists, and all that is kin to these in any catalogue (`hold_out`). Its
+    figures are of names made of the fold's artists.
+
+    Args:
+      folds: of each row of the first catalogue, "" for rows that are in none.
+
+    Raises:
+      HashbeamError: no track can be heard, or too few artists are left without a fold.
+    """
+    started = time.time()
+    music = _hear(recipe, 4, work, log)
+    cepstra = music.cepstra()
+    models = {}
+    for number, fold in enumerate(sorted(set(folds) - {""})):
+        rows = [row for row, one in enumerate(folds) if one == fold]
+        tested = {music.listings[0].artist[row] for row in rows} - {""}
+        kept = hold_out(music.listings, tested, rows)
+        fitted = _fit(music, kept, recipe)
+        drawn = seed_of(recipe.seed, 2, number)
+        found = judge(music, kept, fitted, tested, cepstra, recipe.names, drawn)
+        figures = summary(found)
+        held_out = {
+            "fold": fold,
+            "artists": sorted(tested),
+            "tracks": [int((~flags).sum()) for flags in kept],
+        }
+        story = _story(recipe, music, kept) | {"held_out": held_out}
+        models[fold] = _write(out / fold, recipe, fitted, story, figures, time.time() - started)
+        told = f", ARI {figures['ari']:.3f} on them" if "ari" in figures else ""
+        log(f"fold {fold}: {len(tested)} artists left out{told}")
+    return models
+
+
+def _hear(recipe: ArtistRecipe, least: int, work: Path, log: Callable[[str], None]) -> Music:
+    music = Music.hear(recipe.listings, work, recipe.workers, log)
+    artists = music.artists()
+    if len(artists) < least:
         raise HashbeamError(
             f"{len(artists)} artists of the first catalogue have {LEAST_TRACKS} tracks or more: "
-            f"{2 * recipe.folds} are needed to tune and judge a cut; name another column with "
+            f"{least} are needed to tune and judge a cut; name another column with "
             "--labels, or add music"
         )
-    tracks = [track for one in heard for track in one.tracks]
-    # Every catalogue weighs the same.
-    weights = np.concatenate([np.full(len(one.tracks), 1.0 / len(one.tracks)) for one in heard])
-    settings = FitSettings(recipe.components)
-    log(f"{len(tracks)} tracks, {len(artists)} artists to tune with")
-    figures = judge(tracks, weights, artists, features, settings, recipe, log)
-    part = fit_statistics(tracks, features, settings, weights=weights)
-    embeddings = unit(np.stack([part.project(track) for track in heard[0].tracks]))
-    rng = np.random.default_rng([recipe.seed, 0])
-    cut = _tune(embeddings, artists, recipe.names, recipe.whole_share, rng)
-    figures["artists"] = float(len(artists))
-    rows = recipe.catalogues[0]
-    story = {
+    tracks = sum(len(one.tracks) for one in music.heard)
+    log(f"{tracks} tracks, {len(artists)} artists to tune with")
+    return music
+
+
+def _fit(music: Music, kept: Sequence[Flags], recipe: ArtistRecipe) -> Fitted:
+    seed = seed_of(recipe.seed, 0)
+    return fit(music, kept, recipe.settings(), recipe.names, recipe.whole_share, seed)
+
+
+def _story(recipe: ArtistRecipe, music: Music, kept: Sequence[Flags]) -> dict[str, Any]:
+    heard = [
+        [row for row in one.rows if flags[row]]
+        for one, flags in zip(music.heard, kept, strict=True)
+    ]
+    return {
         "command": recipe.command,
         "seed": recipe.seed,
-        "tracks": [len(one.tracks) for one in heard],
-        "trained_on": sorted(rows[i]["track_id"] for i in heard[0].rows),
-        "artists": len(artists),
+        "tracks": [len(rows) for rows in heard],
+        "trained_on": sorted(music.listings[0].rows[row]["track_id"] for row in heard[0]),
+        "artists": len(music.artists(kept[0])),
         "labels": recipe.labels,
-        "fit": dataclasses.asdict(settings),
+        "cleaned": dict(recipe.cleaned),
+        "fit": dataclasses.asdict(recipe.settings()),
         "whole_share": recipe.whole_share,
-        "deals": recipe.deals,
     }
-    card = cards.artist_card(
-        recipe.command, features, story, figures, cut.cut, time.time() - started
-    )
-    config = {"training": story, "figures": figures}
-    return save_artist_model(out, part, cut.cut, config, card)
 
 
-def judge(
-    tracks: Sequence[Floats],
-    weights: npt.NDArray[np.float64],
-    artists: Mapping[str, Ints],
-    features: ArtistFeatures,
-    settings: FitSettings,
+def _write(
+    out: Path,
     recipe: ArtistRecipe,
-    log: Callable[[str], None],
-) -> dict[str, float]:
-    """Means over made-up names of artists that were left out of fit and cut.
-
-    Returns:
-      ``ari`` and ``ami``; ``whole``, the share of artists that stay one cluster; the same of MFCC
-      means and deviations, ``*_mfcc``, on the same names; ``margin``, the difference in ARI.
-    """
-    plain = unit(_cepstra(tracks, features))
-    found: dict[str, list[float]] = {}
-    for deal, fold in itertools.product(range(recipe.deals), range(recipe.folds)):
-        order = np.random.default_rng([recipe.seed, 1, deal]).permutation(sorted(artists))
-        tested = {name: artists[name] for name in order[fold :: recipe.folds]}
-        others = {name: rows for name, rows in artists.items() if name not in tested}
-        kept = np.setdiff1d(np.arange(len(tracks)), np.concatenate(list(tested.values())))
-        part = fit_statistics([tracks[i] for i in kept], features, settings, weights=weights[kept])
-        embeddings = unit(np.stack([part.project(track) for track in tracks]))
-        names = draw_names(
-            tested, recipe.names, np.random.default_rng([recipe.seed, 2, deal, fold])
-        )
-        # The plain statistics get the cut that is best for them, whatever it tears apart.
-        for label, values, whole in (("", embeddings, recipe.whole_share), ("_mfcc", plain, 0.0)):
-            rng = np.random.default_rng([recipe.seed, 3, deal, fold])
-            cut = _tune(values, others, recipe.names, whole, rng).cut
-            for name in names:
-                score = _score(values, name, cut)
-                found.setdefault(f"ari{label}", []).append(score.ari)
-                found.setdefault(f"ami{label}", []).append(score.ami)
-            found.setdefault(f"whole{label}", []).extend(
-                float(ward(values[rows], cut).n_clusters == 1) for rows in tested.values()
-            )
-        log(f"judged with fold {fold + 1} of deal {deal + 1}: ARI {np.mean(found['ari']):.3f}")
-    figures = {name: round(float(np.mean(values)), 4) for name, values in sorted(found.items())}
-    figures["margin"] = round(figures["ari"] - figures["ari_mfcc"], 4)
-    return figures
-
-
-def draw_names(artists: Mapping[str, Ints], n: int, rng: np.random.Generator) -> list[list[Ints]]:
-    """`n` names that two to four artists share, each as the rows of every artist behind it.
-
-    >>> artists = {name: np.arange(3) + 3 * i for i, name in enumerate("abc")}
-    >>> names = draw_names(artists, 5, np.random.default_rng(1))
-    >>> {len(name) for name in names} <= {2, 3}
-    True
-    """
-    known = sorted(artists)
-    return [
-        [artists[name] for name in rng.choice(known, size, replace=False)]
-        for size in draw_sizes(n, len(known), rng)
-    ]
-
-
-def _tune(
-    embeddings: Floats,
-    artists: Mapping[str, Ints],
-    names: int,
-    whole_share: float,
-    rng: np.random.Generator,
-) -> TunedCut:
-    alone = [[rows] for rows in artists.values()]
-    return tune_cut(embeddings, [*draw_names(artists, names, rng), *alone], whole_share)
-
-
-def _score(embeddings: Floats, name: Sequence[Ints], cut: float) -> Any:
-    truth = np.repeat(np.arange(len(name)), [len(rows) for rows in name])
-    return score_clusters(truth, ward(embeddings[np.concatenate(name)], cut).labels)
-
-
-def _cepstra(tracks: Sequence[Floats], features: ArtistFeatures) -> Floats:
-    """Means and deviations of MFCC [tracks, F], z-scored: what everything is compared with."""
-    places = blocks(features)
-    columns = np.concatenate(
-        [np.arange(len(tracks[0][0]))[places[name]] for name in ("mfcc mean", "mfcc deviation")]
-    )
-    means = np.stack([track[:, columns].mean(axis=0) for track in tracks])
-    deviation = np.maximum(means.std(axis=0), np.float32(1e-6))
-    return np.asarray((means - means.mean(axis=0)) / deviation, dtype=np.float32)
-
-
-def _artists(rows: Sequence[Mapping[str, str]], heard: Heard, labels: str) -> dict[str, Ints]:
-    """Tracks of each artist who has enough of them."""
-    of: dict[str, list[int]] = {}
-    for place, row in enumerate(heard.rows):
-        if name := rows[row].get(labels, "").strip():
-            of.setdefault(name, []).append(place)
-    return {name: np.array(own) for name, own in of.items() if len(own) >= LEAST_TRACKS}
+    fitted: Fitted,
+    story: dict[str, Any],
+    figures: dict[str, float],
+    seconds: float,
+) -> Model:
+    features = fitted.statistics.features
+    figures = {**figures, "artists": float(story["artists"])}
+    card = cards.artist_card(recipe.command, features, story, figures, fitted.cut, seconds)
+    config = {"training": story, "figures": figures}
+    return save_artist_model(out, fitted.statistics, fitted.cut, config, card)

@@ -1,7 +1,7 @@
-"""Fits the classic part of an artist model: ranks, scales, directions, and the cut.
+"""Fits the classic part of an artist model: ranks, scales, directions.
 
-Nothing of it needs to know who plays what, but the cut and the covariance within artists. Tracks
-without an artist's name therefore count as much as others.
+Nothing of it needs to know who plays what, but the covariance within artists. Tracks without an
+artist's name therefore count as much as others.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.cluster import hierarchy
 from scipy.special import ndtr
 
 from hashing.artists.encoder import KIND, SCORE_MAX, Statistics, normal_scores, unit
 from hashing.artists.features import ArtistFeatures, blocks
-from hashing.clusters.scores import score_clusters
 from hashing.models import Model, save_model
 
 Floats = npt.NDArray[np.float32]
@@ -26,10 +24,6 @@ Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 QUANTILES = 53  # of each statistic: scores 0.1 apart
-
-# Cuts that are tried: so many, at quantiles of the heights of all merges from this one on.
-CUTS, LOWEST_CUT_QUANTILE = 60, 0.5
-CUT_SMOOTHING = 5  # neighbouring cuts whose means are compared: of few groups, the best is luck
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,72 +172,6 @@ def _by_artist(artists: Sequence[Hashable | None]) -> tuple[Ints, Ints]:
     if not groups:
         raise ValueError("no artist has two tracks: nothing is known of what varies within one")
     return np.concatenate(groups).astype(np.int64), np.array([len(tracks) for tracks in groups])
-
-
-@dataclasses.dataclass(frozen=True)
-class TunedCut:
-    """A cut, and what it does on the groups it was tuned on: means of AMI and ARI, share whole."""
-
-    cut: float
-    ami: float
-    ari: float
-    whole: float
-
-
-def tune_cut(
-    embeddings: Floats,
-    groups: Sequence[Sequence[Ints]],
-    whole_share: float = 0.8,
-) -> TunedCut:
-    """The Ward distance that tells artists of one name apart best, by AMI (Royo-Letelier 2018).
-
-    Args:
-      embeddings: [n, d].
-      groups: names: of each, the rows of every artist behind it. Names of one artist are not
-        scored but kept whole.
-      whole_share: of the names of one artist that must stay whole; the cut is as high as that
-        needs, at least.
-
-    Raises:
-      ValueError: no group of two or more artists.
-    """
-    several = [group for group in groups if len(group) > 1]
-    if not several:
-        raise ValueError("no group has two artists: nothing to tune a cut on")
-    trees = [_tree(embeddings, group) for group in several]
-    tops = [_tree(embeddings, group)[0][-1] for group in groups if len(group) == 1]
-    heights = np.concatenate([heights for heights, _ in trees])
-    cuts = np.quantile(heights, np.linspace(LOWEST_CUT_QUANTILE, 1.0, CUTS)) * (1.0 + 1e-9)
-    figures = np.array([_figures(tree, cuts) for tree in trees]).mean(axis=0)
-    padded = np.pad(figures[:, 0], CUT_SMOOTHING // 2, mode="edge")
-    smooth = np.convolve(padded, np.full(CUT_SMOOTHING, 1.0 / CUT_SMOOTHING), "valid")
-    best = float(cuts[smooth.argmax()])
-    if tops:
-        best = max(best, float(np.quantile(tops, whole_share, method="higher")))
-    at = min(int(np.searchsorted(cuts, best)), CUTS - 1)
-    whole = float(np.mean([top <= best for top in tops])) if tops else 1.0
-    return TunedCut(best, float(figures[at, 0]), float(figures[at, 1]), whole)
-
-
-def _tree(embeddings: Floats, group: Sequence[Ints]) -> tuple[Doubles, Any]:
-    """Rising heights of the merges of a group, 0 first, and the figures after each of them."""
-    rows = np.concatenate(group)
-    if len(rows) < 2:
-        return np.zeros(1), np.ones((1, 2))
-    truth = np.repeat(np.arange(len(group)), [len(artist) for artist in group])
-    linkage = hierarchy.linkage(embeddings[rows].astype(np.float64), "ward")
-    heights = np.concatenate(([0.0], linkage[:, 2]))
-    if len(group) == 1:
-        return heights, None
-    labels = hierarchy.cut_tree(linkage)
-    scores = [score_clusters(truth, labels[:, merges]) for merges in range(len(rows))]
-    return heights, np.array([(score.ami, score.ari) for score in scores])
-
-
-def _figures(tree: tuple[Doubles, Any], cuts: Doubles) -> Doubles:
-    """AMI and ARI of a group at each cut, [cuts, 2]."""
-    heights, figures = tree
-    return np.asarray(figures[np.searchsorted(heights, cuts, side="right") - 1])
 
 
 def save_artist_model(

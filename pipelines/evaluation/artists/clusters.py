@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hashing.artists.homonyms import Group
 from hashing.clusters.links import Link
 from hashing.errors import UsageError
-from pipelines.evaluation.artists.groups import Group
 from pipelines.evaluation.artists.material import Material
 from pipelines.evaluation.artists.mfcc import NAME as MFCC
 from pipelines.evaluation.artists.options import ArtistOptions
@@ -67,9 +67,11 @@ def measure_systems(
     links = [album_links(group, material.albums, artists_of) for group in groups]
     found = []
     for system in systems:
-        found.append(_of_system(system, system.name, groups, (), options))
+        cuts = own_cuts(system, groups, material)
+        found.append(_of_system(system, system.name, groups, (), cuts, options))
         if any(links) and system.name != MFCC:
-            found.append(_of_system(system, f"{system.name} + albums", groups, links, options))
+            name = f"{system.name} + albums"
+            found.append(_of_system(system, name, groups, links, cuts, options))
     for name in _SPOKEN:
         if name not in options.comparators or (name == "albums" and not any(material.albums)):
             continue
@@ -98,9 +100,10 @@ def _of_system(
     name: str,
     groups: Sequence[Group],
     links: Sequence[Sequence[Link]],
+    cuts: Sequence[float],
     options: ArtistOptions,
 ) -> Measured:
-    table = make_table(system.embeddings, groups, links, system.cut)
+    table = make_table(system.embeddings, groups, links, cuts)
     chosen, tuned = tune_by_fold(table, groups, options.least_whole)
     best = np.argmax(table.column("ami"), axis=1)
     return Measured(
@@ -112,8 +115,22 @@ def _of_system(
         table.best_number,
         table,
         tuned,
-        {**system.facts, "own_cut": system.cut},
+        {**system.facts, "own_cut": float(np.mean(cuts)) if cuts else None},
     )
+
+
+def own_cuts(system: System, groups: Sequence[Group], material: Material) -> list[float]:
+    """The cut that a group's model came with, of each group; none where there is no such cut.
+
+    The models of folds say theirs in the fact ``fold_cuts``, by fold.
+    """
+    if system.cut is not None:
+        return [system.cut] * len(groups)
+    of_fold: dict[str, float] = system.facts.get("fold_cuts", {})
+    names = sorted(set(material.folds))
+    if not of_fold or set(names) - set(of_fold):
+        return []
+    return [of_fold[names[group.fold]] for group in groups]
 
 
 def tune_by_fold(

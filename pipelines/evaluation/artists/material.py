@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from hashing.errors import CatalogError, HashbeamError
-from pipelines.evaluation.artists.groups import Group, deal_folds, draw_groups
+from hashing.artists.homonyms import Group, deal_folds, draw_groups
+from hashing.artists.labels import Labels
+from hashing.errors import HashbeamError
+from pipelines.evaluation.artists.folds import LEAST_OF_A_FOLD
 from pipelines.evaluation.artists.identity import Trial, draw_trial
-from pipelines.evaluation.artists.labels import Labels, album_keys, main_genres
+from pipelines.evaluation.artists.labels import album_keys, main_genres
 from pipelines.evaluation.artists.options import ArtistOptions
 
 Ints = npt.NDArray[np.int64]
 
-# Artists below which a fold cannot have a group of several, and the whole no two folds.
-_LEAST_OF_A_FOLD, LEAST_ARTISTS = 2, 4
+# Artists below which there are no two folds.
+LEAST_ARTISTS = 2 * LEAST_OF_A_FOLD
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,14 +43,6 @@ class Material:
     folds: list[str]
 
 
-def fold_column(catalog: pa.Table, options: ArtistOptions) -> list[str]:
-    if not options.fold_by:
-        return [""] * catalog.num_rows
-    if options.fold_by not in catalog.column_names:
-        raise CatalogError(f"{options.catalog}: no column {options.fold_by!r} (--fold-by)")
-    return ["" if one is None else str(one) for one in catalog[options.fold_by].to_pylist()]
-
-
 def usable(labels: Labels, least: int) -> tuple[list[int], int]:
     """Rows of artists with enough tracks, and how many artists have too few."""
     counts = Counter(labels.artist)
@@ -63,31 +57,6 @@ def check_artists(artists: set[str], options: ArtistOptions, labels: Labels) -> 
             f"{options.catalog}: {len(artists)} artists by {labels.column} have "
             f"{options.least_tracks} tracks or more that can be used, {LEAST_ARTISTS} are needed: "
             "name a catalogue of more artists, or lower --least-tracks"
-        )
-
-
-def check_folds(
-    options: ArtistOptions, labels: Labels, folds: Sequence[str], rows: Sequence[int]
-) -> None:
-    if not options.fold_by:
-        return
-    of_artist: dict[str, set[str]] = defaultdict(set)
-    members: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        of_artist[labels.artist[row]].add(folds[row])
-        members[folds[row]].add(labels.artist[row])
-    for artist, found in of_artist.items():
-        if len(found) > 1 or "" in found:
-            what = "in several folds" if len(found) > 1 else "in no fold"
-            raise CatalogError(
-                f"{options.catalog}: {labels.names[artist]} is {what} of column {options.fold_by}: "
-                "an artist must be in one"
-            )
-    small = [name for name, found in members.items() if len(found) < _LEAST_OF_A_FOLD]
-    if len(members) < 2 or small:
-        raise CatalogError(
-            f"{options.catalog}: column {options.fold_by} must deal the artists into two folds or "
-            f"more of {_LEAST_OF_A_FOLD} artists or more"
         )
 
 
@@ -129,7 +98,7 @@ def deal(
         if options.fold_by:
             fold = np.unique(material.folds, return_inverse=True)[1].astype(np.int64)
         else:
-            count = min(options.folds, len(everybody) // _LEAST_OF_A_FOLD)
+            count = min(options.folds, len(everybody) // LEAST_OF_A_FOLD)
             rng = np.random.default_rng([seed, 0xF0])
             fold = deal_folds(material.genres, count, rng)
         groups += draw_groups(material.artist, material.genres, fold, options.groups, seed)

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hashing.artists.homonyms import KINDS
 from pipelines.catalog import read_catalog
 from pipelines.evaluation.artists import identity as artist_identity
 from pipelines.evaluation.artists.clusters import measure_systems
-from pipelines.evaluation.artists.groups import KINDS, PUBLISHED, statistics
+from pipelines.evaluation.artists.folds import check_folds, read_folds
+from pipelines.evaluation.artists.groups import PUBLISHED, statistics
 from pipelines.evaluation.artists.identity import identity
 from pipelines.evaluation.artists.labels import read_labels
 from pipelines.evaluation.artists.material import (
     check_artists,
-    check_folds,
     deal,
     enough,
-    fold_column,
     make_material,
     usable,
 )
@@ -40,10 +40,10 @@ def measure_artists(options: ArtistOptions, beam_args: Sequence[str] = ()) -> di
     """
     catalog = read_catalog(options.catalog)
     labels = read_labels(catalog, options.catalog, options.labels, options.same)
-    folds = fold_column(catalog, options)
+    folds = read_folds(catalog, options.catalog, options.fold_by)
     rows, few = usable(labels, options.least_tracks)
     check_artists({labels.artist[row] for row in rows}, options, labels)
-    check_folds(options, labels, folds, rows)
+    check_folds(options.catalog, options.fold_by, labels, folds, rows)
     with IndexLock(options.out):  # two runs would hear the same tracks, and mix their failures
         systems, failures = gather(
             options,
@@ -62,7 +62,7 @@ def measure_artists(options: ArtistOptions, beam_args: Sequence[str] = ()) -> di
         for one in systems
     ]
     check_artists({labels.artist[row] for row in rows}, options, labels)
-    check_folds(options, labels, folds, rows)
+    check_folds(options.catalog, options.fold_by, labels, folds, rows)
     material = make_material(catalog, labels, folds, rows)
     groups, trials = deal(material, options, apart=any(one.by_fold for one in systems))
     measured = measure_systems(systems, groups, material, options)
@@ -72,7 +72,7 @@ def measure_artists(options: ArtistOptions, beam_args: Sequence[str] = ()) -> di
         "labels": labels.column,
         "seeds": list(options.seeds),
         "folds": len(set(group.fold for group in groups)),
-        "folds_by": options.fold_by,
+        "folds_by": Path(options.fold_by).name,
         "least_tracks": options.least_tracks,
         "least_whole": options.least_whole,
         "tracks": len(rows),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 
 from hashing.models import DEFAULT_ARTIST_MODEL
 from pipelines import io
 from pipelines.disambiguation.options import MAX_FAILURES
+from pipelines.evaluation.artists.folds import FILE, folds_beside
+from pipelines.evaluation.artists.folds import FOLD as FOLD
 from pipelines.options import Checker, add_job_arguments, workers
 
 COMPARATORS = {
@@ -20,7 +23,6 @@ COMPARATORS = {
 
 GROUPS, FOLDS, SEEDS = 200, 5, ("1", "2", "3")
 LEAST_TRACKS = 3  # with fewer, an artist can hardly be split; the published ones have 8 and more
-FOLD = "{fold}"  # in the name of a model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +31,7 @@ class ArtistOptions:
 
     Fields: `models` names or folders, `vectors` Parquet files, `stores` folders with embeddings to
     reuse; `labels` "": `artist_id` or else `artist_name`; `least_whole`, `max_failures` shares; the
-    rest as the flags say.
+    `fold_by` a column or file, "" for chance; the rest as the flags say.
     """
 
     catalog: str
@@ -99,7 +101,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seeds", metavar="N", nargs="+", default=list(SEEDS), help=f"({' '.join(SEEDS)})")
     add("--folds", metavar="N", default=FOLDS, help="of artists, at most (%(default)s)")
     add(
-        "--fold-by", metavar="COLUMN", default="", help="the fold of each artist, instead of chance"
+        "--fold-by",
+        metavar="COLUMN",
+        default="",
+        help="the fold of each artist, instead of chance: a column, or a CSV file with track_id "
+        f"and fold (with {FOLD} in --model: {FILE} beside the models)",
     )
     add(
         "--least-tracks",
@@ -137,7 +143,8 @@ def options_from(args: argparse.Namespace) -> ArtistOptions:
             checker.problems.append(f"--{flag}: {twice[0]} is there twice")
     if args.no_model and args.model:
         checker.problems.append("--no-model: leave it out, or --model")
-    if any(FOLD in one for one in args.model) and not args.fold_by:
+    fold_by = args.fold_by or _folds_of(args.model)
+    if any(FOLD in one for one in args.model) and not fold_by:
         checker.problems.append(f"--model: {FOLD} needs --fold-by")
     options = ArtistOptions(
         catalog=checker.text("--catalog"),
@@ -151,7 +158,7 @@ def options_from(args: argparse.Namespace) -> ArtistOptions:
         groups=checker.integer("--groups", low=2, high=100_000),
         seeds=_seeds(args, checker),
         folds=checker.integer("--folds", low=2, high=1000),
-        fold_by=args.fold_by,
+        fold_by=fold_by,
         least_tracks=checker.integer("--least-tracks", low=2),
         least_whole=checker.number("--least-whole", low=0, high=1),
         max_failures=checker.number("--max-failures", low=0, high=1),
@@ -168,6 +175,12 @@ def options_from(args: argparse.Namespace) -> ArtistOptions:
 
 def _default_models(args: argparse.Namespace) -> tuple[str, ...]:
     return () if args.vectors else (DEFAULT_ARTIST_MODEL,)
+
+
+def _folds_of(models: Sequence[str]) -> str:
+    """The file of folds beside the models; "" where there is none, or there are several."""
+    found = {folds_beside(one) for one in models if FOLD in one}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _seeds(args: argparse.Namespace, checker: Checker) -> tuple[int, ...]:

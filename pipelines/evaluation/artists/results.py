@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hashing.artists.homonyms import Group
 from pipelines import io
 from pipelines.evaluation.artists.clusters import Measured
-from pipelines.evaluation.artists.groups import Group
 from pipelines.evaluation.artists.material import Material
 from pipelines.evaluation.artists.trees import FIGURES
 from pipelines.parts import FAILURES

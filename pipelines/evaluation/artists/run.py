@@ -19,8 +19,8 @@ tracks are clustered by sound, and the clusters are compared with the artists.
 
   hashbeam evaluate artists --catalog music/catalog.csv --out figures
   hashbeam evaluate artists --catalog made/catalog.csv --model triplet classifier --out figures
-  hashbeam evaluate artists --catalog music/catalog.csv --fold-by fold --model 'cv/{fold}' \\
-      --out figures
+  hashbeam train artist --catalog music/catalog.csv --folds 5 --out cv
+  hashbeam evaluate artists --catalog music/catalog.csv --model 'cv/{fold}' --out figures
 
 Sizes of the groups follow those of the published homonyms, as far as the catalogue has the tracks.
 Artists are dealt into folds, all artists of a group are in one, and the distance at which its tree
@@ -30,8 +30,9 @@ where it has albums, models are measured with and without them.
 
 Labels are cleaned first: names of several ids, ids of several names, tracks of several artists and
 placeholders are left out. A model that was trained on artists of the catalogue says too much about
-them: give --fold-by a column that deals artists into folds, and {fold} in the name of the model
-stands for one that was trained without the fold's artists.
+them: `train artist --folds` trains one for each fold of the artists, without them, and {fold} in
+the name of the model stands for the one of the fold. Folds are those of the file folds.csv beside
+the models, or of --fold-by, a column or another such file.
 
 Differences between any two systems, on the same groups, and all figures have 95 % intervals, over
 groups and over artists (bootstrap).

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hashing.artists.homonyms import KINDS, Group
 from pipelines.evaluation.artists.clusters import Measured
 from pipelines.evaluation.artists.compare import GroupBootstrap
-from pipelines.evaluation.artists.groups import KINDS, PUBLISHED, Group
+from pipelines.evaluation.artists.groups import PUBLISHED
 from pipelines.evaluation.artists.systems import System
 from pipelines.evaluation.artists.trees import FIGURES
 

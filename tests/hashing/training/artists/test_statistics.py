@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.covariance import shrunk_covariance
-from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
+from sklearn.metrics import adjusted_rand_score
 
 from hashing.artists.encoder import Statistics, normal_scores, unit
 from hashing.artists.features import ArtistFeatures, blocks, n_statistics
@@ -18,7 +18,6 @@ from hashing.training.artists.statistics import (
     inverse_root,
     rank_table,
     track_means,
-    tune_cut,
     within_covariance,
 )
 
@@ -166,57 +165,3 @@ def test_the_inverse_root_whitens_the_shrunk_covariance() -> None:
     root = inverse_root(covariance, 0.3)
     shrunk = shrunk_covariance(covariance / np.trace(covariance) * 5, 0.3)
     np.testing.assert_allclose(root @ shrunk @ root, np.eye(5), atol=1e-9)
-
-
-def names(rng: np.random.Generator, artists: int) -> tuple[np.ndarray, list[list[np.ndarray]]]:
-    """Embeddings in clouds, and names of two artists and of one."""
-    centres = rng.standard_normal((artists, 8)) * 2
-    points = unit(
-        (np.repeat(centres, 5, axis=0) + rng.standard_normal((5 * artists, 8))).astype(np.float32)
-    )
-    rows = np.arange(5 * artists).reshape(artists, 5)
-    pairs = [[rows[i], rows[i + 1]] for i in range(0, artists - 1, 2)]
-    return points, pairs + [[rows[i]] for i in range(artists)]
-
-
-def test_the_cut_is_the_best_of_all_and_figures_are_its_own() -> None:
-    points, groups = names(np.random.default_rng(4), 20)
-    found = tune_cut(points, groups, whole_share=0.0)
-
-    def figures(cut: float) -> tuple[float, float]:
-        ami, ari = [], []
-        for group in groups:
-            if len(group) == 1:
-                continue
-            rows = np.concatenate(group)
-            labels = fcluster(linkage(points[rows], "ward"), cut, "distance")
-            truth = np.repeat([0, 1], [len(artist) for artist in group])
-            ami.append(adjusted_mutual_info_score(truth, labels))
-            ari.append(adjusted_rand_score(truth, labels))
-        return float(np.mean(ami)), float(np.mean(ari))
-
-    ami, ari = figures(found.cut)
-    assert ami == pytest.approx(found.ami, abs=0.03)
-    assert ari == pytest.approx(found.ari, abs=0.03)
-    assert ami > max(figures(cut)[0] for cut in np.linspace(0.3, 3.0, 28)) - 0.05
-
-
-def test_a_higher_share_of_whole_names_is_kept() -> None:
-    points, groups = names(np.random.default_rng(5), 20)
-    low = tune_cut(points, groups, whole_share=0.0)
-    high = tune_cut(points, groups, whole_share=1.0)
-    assert high.cut >= low.cut
-    assert high.whole == 1.0
-    tops = [linkage(points[g[0]], "ward")[-1, 2] for g in groups if len(g) == 1]
-    assert max(tops) <= high.cut
-
-
-def test_without_groups_there_is_no_cut() -> None:
-    with pytest.raises(ValueError, match="no group has two artists"):
-        tune_cut(np.zeros((3, 2), np.float32), [[np.arange(3)]])
-
-
-def test_tracks_alone_and_equal_tracks_do_not_hurt() -> None:
-    points = unit(np.ones((6, 2), np.float32))
-    groups = [[np.arange(2), np.arange(2, 4)], [np.array([5])]]
-    assert tune_cut(points, groups).whole == 1.0

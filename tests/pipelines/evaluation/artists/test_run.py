@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,18 +66,20 @@ def system(figures: dict[str, Any], name: str) -> dict[str, Any]:
     return next(row for row in figures["systems"] if row["name"] == name)
 
 
-QUICK = ("--groups", "24", "--seeds", "1", "2", "--comparators", "one", "each", "random", "albums")
+QUICK = ("--groups", "10", "--seeds", "1", "2", "--comparators", "one", "each", "random", "albums")
 
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a catalogue of 16 artists, clear and worthless embeddings, and results."""
+    """A folder with a catalogue of 12 artists, clear and worthless embeddings, and results."""
     folder = tmp_path_factory.mktemp("given")
-    rows = rows_of(16, 12)
+    rows = rows_of(12, 8)
     catalog = write_tones(folder, rows)
     clear = vectors(folder / "clear.parquet", rows, 6.0)
     noise = vectors(folder / "noise.parquet", rows, 0.0)
-    assert evaluate(catalog, folder / "out", "--vectors", clear, noise, *QUICK) == 0
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert evaluate(catalog, folder / "out", "--vectors", clear, noise, *QUICK) == 0
+    (folder / "said").write_text(said.getvalue())
     return folder
 
 
@@ -87,14 +90,16 @@ def test_known_answers(given: Path) -> None:
         assert clear["groups"][kind]["ari"] == {
             "mean": 1.0, "groups": [1.0, 1.0], "artists": [1.0, 1.0]
         }  # fmt: skip
-        assert abs(noise["groups"][kind]["ami"]["mean"]) < 0.1
+        # There are half as many of one genre or of several.
+        at_most = 0.1 if kind == "mixed" else 0.25
+        assert abs(noise["groups"][kind]["ami"]["mean"]) < at_most
     assert clear["groups"]["single"]["whole"]["mean"] == 1.0
     assert system(figures, "one cluster")["groups"]["mixed"]["ari"]["mean"] == 0.0
     assert system(figures, "one cluster")["groups"]["mixed"]["pair_recall"]["mean"] == 1.0
     assert system(figures, "each track alone")["groups"]["mixed"]["pair_precision"]["mean"] == 1.0
     assert system(figures, "each track alone")["groups"]["single"]["whole"]["mean"] == 0.0
     assert abs(system(figures, "random")["groups"]["mixed"]["ari"]["mean"]) < 0.1
-    # Albums are pure, and there are three of each artist.
+    # Albums are pure, and there are two of each artist.
     assert system(figures, "albums alone")["groups"]["mixed"]["b_cubed_precision"]["mean"] == 1.0
     with_albums = system(figures, "noise + albums")["groups"]["mixed"]
     assert with_albums["ari"]["mean"] > noise["groups"]["mixed"]["ari"]["mean"] + 0.1
@@ -123,14 +128,14 @@ def test_no_artist_is_in_two_folds_of_a_seed(given: Path) -> None:
         assert row["artist"] in artists[row["group"]]
         assert row["track_id"].startswith(f"a{int(row['artist'].split()[1]):02d}")
     mixed = {group["group"] for group in groups if group["kind"] == "mixed"}
-    assert len(mixed) == 48  # 24 of each seed
+    assert len(mixed) == 20  # 10 of each seed
     assert len({group["system"] for group in groups}) == 8
 
 
 def test_seeds_decide_everything(given: Path, tmp_path: Path) -> None:
     catalog = given / "catalog.jsonl"
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        flags = ("--vectors", given / "noise.parquet", "--groups", "10", "--seeds", seed)
+        flags = ("--vectors", given / "noise.parquet", "--groups", "4", "--seeds", seed)
         assert evaluate(catalog, tmp_path / name, *flags, "--comparators", "one") == 0
     a, b, c = (figures_of(tmp_path / name) for name in "abc")
     assert a == b
@@ -147,22 +152,20 @@ def test_the_page_is_whole_and_escapes_names(given: Path) -> None:
 
 
 def test_the_text_tells_what_matters(given: Path, tmp_path: Path, capsys: Shown) -> None:
-    flags = ("--vectors", given / "clear.parquet", *QUICK)
-    assert evaluate(given / "catalog.jsonl", tmp_path / "out", *flags) == 0
-    text = capsys.readouterr().out
-    for part in ("192 tracks of 16 artists (artist_id), 5 folds, seeds 1, 2", "left whole"):
+    text = (given / "said").read_text()
+    for part in ("96 tracks of 12 artists (artist_id), 5 folds, seeds 1, 2", "left whole"):
         assert part in text
     assert "clear - one cluster: ARI +1.000 (+1.000 to +1.000; +1.000 to +1.000)" in text
-    assert evaluate(given / "catalog.jsonl", tmp_path / "out", *flags, "--json") == 0
+    flags = ("--no-model", "--groups", "2", "--seeds", "1", "--comparators", "one", "--json")
+    assert evaluate(given / "catalog.jsonl", tmp_path / "out", *flags) == 0
     assert json.loads(capsys.readouterr().out) == figures_of(tmp_path / "out")
 
 
 def test_names_of_one_artist_can_be_given_a_say(given: Path, tmp_path: Path) -> None:
-    rows = rows_of(16, 12)
-    close = vectors(tmp_path / "close.parquet", rows, 0.15)
+    close = vectors(tmp_path / "close.parquet", rows_of(12, 8), 0.15)
     shares = []
     for name, least in (("free", 0), ("whole", 0.95)):
-        flags = ("--vectors", close, *QUICK[:5], "--comparators", "one", "--least-whole", least)
+        flags = ("--vectors", close, *QUICK[:4], "--comparators", "one", "--least-whole", least)
         assert evaluate(given / "catalog.jsonl", tmp_path / name, *flags) == 0
         figures = figures_of(tmp_path / name)
         shares.append(system(figures, "close")["groups"]["single"]["whole"]["mean"])
@@ -321,7 +324,7 @@ def test_catalogues_that_cannot_be_used_are_one_line(tmp_path: Path, capsys: Sho
         (rows_of(3, 3), (), 1, "3 artists by artist_id have 3 tracks or more that can be used, 4"),
         (rows, ("--least-tracks", "9"), 1, "0 artists by artist_id have 9 tracks or more"),
         (rows, ("--fold-by", "part"), 2, "no column 'part' (--fold-by)"),
-        (split, ("--fold-by", "fold"), 2, "is in several folds of column fold"),
+        (split, ("--fold-by", "fold"), 2, "is in several folds of fold"),
         (rows, ("--fold-by", "artist_id"), 2, "must deal the artists into two folds or more of 2"),
         (rows, ("--vectors", tmp_path / "gone.parquet"), 2, "gone.parquet is no file"),
         (rows, ("--vectors", tmp_path / "no.parquet"), 2, "no.parquet is no Parquet file"),

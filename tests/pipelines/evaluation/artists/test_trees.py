@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
+from hashing.artists.cuts import STEP
+from hashing.artists.homonyms import Group, deal_folds, draw_groups
 from hashing.clusters.ward import ward
-from pipelines.evaluation.artists.clusters import tune_by_fold
-from pipelines.evaluation.artists.groups import Group, deal_folds, draw_groups
-from pipelines.evaluation.artists.trees import FIGURES, STEP, Table, album_links, make_table, tune
+from pipelines.evaluation.artists.clusters import own_cuts, tune_by_fold
+from pipelines.evaluation.artists.material import Material
+from pipelines.evaluation.artists.systems import System
+from pipelines.evaluation.artists.trees import FIGURES, Table, album_links, make_table, tune
 
 ARI, AMI = FIGURES.index("ari"), FIGURES.index("ami")
 
@@ -25,7 +28,7 @@ def music(artists: int, tracks: int, apart: float, seed: int = 0) -> tuple[np.nd
     return (centres[artist] + noise).astype(np.float32), artist
 
 
-def groups_of(artist: np.ndarray, seed: int = 1, count: int = 40) -> list[Group]:
+def groups_of(artist: np.ndarray, seed: int = 1, count: int = 20) -> list[Group]:
     genres = [""] * (int(artist.max()) + 1)
     fold = deal_folds(genres, 4, np.random.default_rng(seed))
     return list(draw_groups(artist, genres, fold, count, seed))
@@ -53,7 +56,7 @@ def test_artists_far_apart_are_found_and_single_ones_left_whole() -> None:
 def test_figures_at_a_cut_are_those_of_ward_and_of_scikit_learn() -> None:
     embeddings, artist = music(8, 12, apart=0.5)
     groups = groups_of(artist, count=8)
-    table = make_table(embeddings, groups, own_cut=1.7)
+    table = make_table(embeddings, groups, own_cuts=[1.7] * len(groups))
     place = len(table.cuts) // 2
     assert table.own_cut is not None
     for number, group in enumerate(groups):
@@ -64,6 +67,26 @@ def test_figures_at_a_cut_are_those_of_ward_and_of_scikit_learn() -> None:
         assert row[-1] == labels.max()
         own = ward(embeddings[group.rows], 1.7).labels
         assert table.own_cut[number, ARI] == pytest.approx(adjusted_rand_score(group.truth, own))
+
+
+def test_every_group_is_also_cut_as_the_model_of_its_fold_says() -> None:
+    embeddings, artist = music(8, 6, apart=0.5)
+    groups = groups_of(artist, count=8)
+    fold = {one: group.fold for group in groups for one in group.artists}
+    names = [f"part {fold[one]}" for one in range(8)]
+    empty = [""] * len(artist)
+    material = Material(empty, empty, artist, names, [""] * 8, names)
+    own = {f"part {number}": 0.5 + number for number in range(4)}
+    system = System("a", embeddings, np.ones(len(artist), bool), by_fold=True)
+    assert own_cuts(system, groups, material) == []
+    system.facts["fold_cuts"] = own
+    cuts = own_cuts(system, groups, material)
+    assert cuts == [0.5 + group.fold for group in groups]
+    assert own_cuts(dataclasses.replace(system, cut=2.0), groups, material) == [2.0] * len(groups)
+    table = make_table(embeddings, groups, own_cuts=cuts)
+    assert table.own_cut is not None
+    for row, group, cut in zip(table.own_cut, groups, cuts, strict=True):
+        assert row[-1] == ward(embeddings[group.rows], cut).n_clusters
 
 
 def test_embeddings_that_say_nothing_score_nothing() -> None:
