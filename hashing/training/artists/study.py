@@ -3,7 +3,8 @@
 The comparison of Royo-Letelier et al. (ISMIR 2018) on any music with known artists. Artists are
 dealt out to folds; a fold is tested with networks that have learned from the others, whose distance
 of the cut and whose last step come from a few artists that are neither learned from nor tested.
-Every network is a line of ``results.jsonl``. What is there is not trained again.
+Every network is a line of ``results.jsonl``. What is there is not trained again. A table of the
+means over folds, with the published figures beside it, is printed at the end.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from hashing.training.artists.segments import (
     load_music,
     training_set,
 )
+from hashing.training.artists.study_table import study_table
 from hashing.training.artists.training import ArtistTraining, System, TrainedArtists, embed_tracks
 from hashing.training.checkpoints import write_checkpoint
 
@@ -130,7 +132,7 @@ class Study:
     def run(self, settings: Sequence[Setting]) -> list[dict[str, Any]]:
         """Train what is not there yet; the results of all settings, in their order."""
         self.work.mkdir(parents=True, exist_ok=True)
-        known = self.results()
+        known = known_results(self.work)
         left = [setting for setting in settings if self.key(setting) not in known]
         self.log(f"{len(settings)} networks, {len(settings) - len(left)} of them are there")
         if left:
@@ -142,16 +144,6 @@ class Study:
                 sink.write(json.dumps(row) + "\n")
             known[row["key"]] = row
         return [known[self.key(setting)] for setting in settings]
-
-    def results(self) -> dict[str, dict[str, Any]]:
-        """What is there, by key; a line that was not written to its end is taken off the file."""
-        path = self.work / "results.jsonl"
-        text = path.read_text() if path.exists() else ""
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:
-            path.write_text(whole)
-        rows = [json.loads(line) for line in whole.splitlines()]
-        return {row["key"]: row for row in rows}
 
     def key(self, setting: Setting) -> str:
         """What tells the result of a setting from those of others, and of other music."""
@@ -296,6 +288,17 @@ class Study:
         return np.flatnonzero(np.isin(self.music.artists, np.asarray(artists)))
 
 
+def known_results(work: Path) -> dict[str, dict[str, Any]]:
+    """What is there, by key; a line that was not written to its end is taken off the file."""
+    path = work / "results.jsonl"
+    text = path.read_text() if path.exists() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole)
+    rows = [json.loads(line) for line in whole.splitlines()]
+    return {row["key"]: row for row in rows}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a study from the command line: ``python -m hashing.training.artists.study``."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -316,7 +319,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch-artists", type=int, default=base.artists)
     parser.add_argument("--seed", type=int, default=base.seed)
     parser.add_argument("--estimate", action="store_true", help="only tell how long it would take")
+    parser.add_argument("--table", action="store_true", help="only show all results of the folder")
     asked = parser.parse_args(arguments)
+    if asked.table:
+        print(study_table(known_results(asked.work).values()))
+        return
     torch.set_num_threads(1)
     with asked.catalog.open(newline="", encoding="utf-8") as source:
         rows = [
@@ -337,7 +344,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if asked.estimate:
         print(study.estimate(settings))
     else:
-        study.run(settings)
+        print(study_table(study.run(settings)))
 
 
 if __name__ == "__main__":
