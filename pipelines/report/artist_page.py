@@ -186,6 +186,11 @@ def as_text(figures: Figures, out: str) -> str:
                 f"{one['name']:{width}s}  equal error rate {eer['mean']:.3f}, "
                 f"nearest artist right {right['mean']:.3f}"
             )
+    for one in figures["systems"]:
+        if "confidence" in one:
+            bins = one["confidence"]["bins"]
+            pairs = ", ".join(f"{row['confidence']:.2f}/{row['overlap']:.2f}" for row in bins)
+            text += ["", f"{one['name']}: sure/right by fifths of the tracks {pairs}"]
     text += ["", "Differences, with 95 % intervals over groups and over artists"]
     for row in figures["differences"]["mixed"]:
         if row["one"] == figures["systems"][0]["name"]:

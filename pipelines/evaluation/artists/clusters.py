@@ -16,6 +16,7 @@ from hashing.errors import UsageError
 from pipelines.evaluation.artists.material import Material
 from pipelines.evaluation.artists.mfcc import NAME as MFCC
 from pipelines.evaluation.artists.options import ArtistOptions
+from pipelines.evaluation.artists.reliability import reliability
 from pipelines.evaluation.artists.systems import System
 from pipelines.evaluation.artists.trees import (
     Table,
@@ -106,6 +107,7 @@ def _of_system(
     table = make_table(system.embeddings, groups, links, cuts)
     chosen, tuned = tune_by_fold(table, groups, options.least_whole)
     best = np.argmax(table.column("ami"), axis=1)
+    sure = reliability(system.embeddings, groups, links, table.cuts[chosen], table)
     return Measured(
         name,
         table.at(chosen),
@@ -115,7 +117,11 @@ def _of_system(
         table.best_number,
         table,
         tuned,
-        {**system.facts, "own_cut": float(np.mean(cuts)) if cuts else None},
+        {
+            **system.facts,
+            "own_cut": float(np.mean(cuts)) if cuts else None,
+            "confidence": sure,
+        },
     )
 
 

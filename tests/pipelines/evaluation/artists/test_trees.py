@@ -6,10 +6,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from artist_points import groups_of, music
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
 from hashing.artists.cuts import STEP
-from hashing.artists.homonyms import Group, deal_folds, draw_groups
+from hashing.artists.homonyms import Group
 from hashing.clusters.ward import ward
 from pipelines.evaluation.artists.clusters import own_cuts, tune_by_fold
 from pipelines.evaluation.artists.material import Material
@@ -17,21 +18,6 @@ from pipelines.evaluation.artists.systems import System
 from pipelines.evaluation.artists.trees import FIGURES, Table, album_links, make_table, tune
 
 ARI, AMI = FIGURES.index("ari"), FIGURES.index("ami")
-
-
-def music(artists: int, tracks: int, apart: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings around each artist's own point, and the artist of each track."""
-    rng = np.random.default_rng(seed)
-    artist = np.repeat(np.arange(artists), tracks)
-    centres = apart * rng.standard_normal((artists, 8))
-    noise = 0.3 * rng.standard_normal((len(artist), 8))
-    return (centres[artist] + noise).astype(np.float32), artist
-
-
-def groups_of(artist: np.ndarray, seed: int = 1, count: int = 20) -> list[Group]:
-    genres = [""] * (int(artist.max()) + 1)
-    fold = deal_folds(genres, 4, np.random.default_rng(seed))
-    return list(draw_groups(artist, genres, fold, count, seed))
 
 
 def of_kind(groups: list[Group], kind: str) -> np.ndarray:
