@@ -114,6 +114,12 @@ def artist_card(
     seconds: float,
 ) -> str:
     """The card of an artist model."""
+    mapped = (
+        "`mapped` is the share of the fits behind the figures that had artists enough to learn a "
+        "map.\n"
+        if "mapped" in figures
+        else ""
+    )
     return f"""# Artist embeddings of classic statistics
 
 Up to {features.n_segments} segments of {features.segment_s:g} s, linearly spaced, become statistics
@@ -122,10 +128,12 @@ of timbre, harmony and rhythm; their ranks, in blocks of equal weight, are proje
 over segments, of length one, is the track's embedding. Tracks of one name are clustered by Ward's
 method and cut at a distance of {cut:.3f} (`hashbeam disambiguate`).
 
+{_mapped(story)}
+
 * **Command**: `{command}`
 * **Data**: {" + ".join(map(str, story["tracks"]))} tracks of {len(story["tracks"])} catalogues,
   each of which counts as much as any other. The cut is tuned on {story["artists"]} artists of the
-  first (column `{story["labels"]}`), {story["whole_share"]:.0%} of whom must stay whole.
+  first (column `{story["labels"]}`), {_whole(story)}
 * **Labels**: {_cleaned(story["cleaned"])}
 * **Seed**: {story["seed"]}. **Time**: {seconds / 60:.0f} minutes.
 
@@ -136,7 +144,27 @@ method and cut at a distance of {cut:.3f} (`hashbeam disambiguate`).
 `ari` and `ami` are means over names of two to four artists, `whole` is the share of artists whose
 tracks stay one cluster, `*_mfcc` the same by means and deviations of MFCC on the same names, with
 the cut that is best for them. `artists` are those that the cut is tuned on.
-"""
+{mapped}"""
+
+
+def _mapped(story: Mapping[str, Any]) -> str:
+    """What an artist model's projection knows of artists."""
+    artists = story["map"]["artists"]
+    if not artists:
+        return f"No map of artists is learned: {story['map']['none']}."
+    return (
+        f"Part of the projection is a linear map, learned in {story['fit']['steps']} steps by "
+        "supervised contrast (Khosla et al.,\nNeurIPS 2020) from the artists of each catalogue who "
+        f"have two tracks or more ({' + '.join(map(str, artists))})."
+    )
+
+
+def _whole(story: Mapping[str, Any]) -> str:
+    """How an artist model's cut is tuned."""
+    told = f"{story['whole_share']:.0%} of whom must stay whole."
+    if story["map"]["artists"]:
+        told += " They are\n  dealt to folds for it, each heard with a map that has not met them."
+    return told
 
 
 def _judged(story: Mapping[str, Any]) -> str:
@@ -144,12 +172,12 @@ def _judged(story: Mapping[str, Any]) -> str:
     if held_out := story.get("held_out"):
         return (
             f"Made for evaluation, without fold {held_out['fold']}: the figures are of names made "
-            f"up of\nits {len(held_out['artists'])} artists, whom neither projection nor cut have "
+            f"up of\nits {len(held_out['artists'])} artists, whom projection, map and cut have not "
             "heard (listed in `config.json`)."
         )
     return (
         "Cross-validated over artists, dealt to folds "
-        f"{story['deals']} times: names made up of artists whom neither\nprojection nor cut have "
+        f"{story['deals']} times: names made up of artists whom\nprojection, map and cut have not "
         "heard."
     )
 

@@ -58,7 +58,11 @@ def cross_validate(
             fitted = fit(music, kept, settings, names, whole_share, drawn)
             for name, values in judge(music, kept, fitted, tested, cepstra, names, drawn).items():
                 found[name] += values
-            log(f"judged with fold {fold + 1} of deal {deal + 1}: ARI {np.mean(found['ari']):.3f}")
+            if settings.steps:
+                found["mapped"].append(float(not fitted.plain))
+            told = f", without a map: {fitted.plain}" if settings.steps and fitted.plain else ""
+            mean = np.mean(found["ari"])
+            log(f"judged with fold {fold + 1} of deal {deal + 1}: ARI {mean:.3f} so far{told}")
     return summary(found)
 
 

@@ -1,4 +1,4 @@
-"""From catalogues of music to artist models: statistics, projection, cut, and honest figures.
+"""From catalogues of music to artist models: projection, map, cut, and honest figures.
 
 One model of all artists, whose figures come from cross-validation; or a model for each fold of
 them, which has met neither the fold's tracks nor its artists.
@@ -27,10 +27,12 @@ class ArtistRecipe:
 
     Attributes:
       listings: the catalogues. Each counts as much as any other, however many tracks it has;
-        artists of the first tune the cut, rows without an artist are heard as well.
+        artists of all teach the map, those of the first tune the cut, and rows without an artist
+        are heard as well.
       labels: the column that the artists are from, for the model card.
       cleaned: what was left out of the first's labels, and why; see `Labels.report`.
       components: directions that are kept; see `FitSettings`.
+      steps: in which the map is learned, 0 for none; see `FitSettings`.
       folds: of artists, for the figures; artists are dealt to them `deals` times.
       names: made-up names that the cut is tuned on, and as many that each fold is judged with.
       whole_share: of artists that a cut must leave whole while it is tuned.
@@ -42,6 +44,7 @@ class ArtistRecipe:
     labels: str = "artist_name"
     cleaned: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     components: int = 56
+    steps: int = 120
     folds: int = 4
     deals: int = 3
     names: int = 200
@@ -52,7 +55,7 @@ class ArtistRecipe:
 
     def settings(self) -> FitSettings:
         """How the projection is fitted."""
-        return FitSettings(self.components)
+        return FitSettings(self.components, steps=self.steps)
 
 
 def train_artist(recipe: ArtistRecipe, out: Path, work: Path, log: Callable[[str], None]) -> Model:
@@ -76,7 +79,8 @@ def train_artist(recipe: ArtistRecipe, out: Path, work: Path, log: Callable[[str
     )
     kept = music.everything()
     fitted = _fit(music, kept, recipe)
-    story = _story(recipe, music, kept) | {"deals": recipe.deals}
+    log(_told(fitted))
+    story = _story(recipe, music, kept, fitted) | {"deals": recipe.deals}
     return _write(out, recipe, fitted, story, figures, time.time() - started)
 
 
@@ -116,10 +120,10 @@ def train_folds(
             "artists": sorted(tested),
             "tracks": [int((~flags).sum()) for flags in kept],
         }
-        story = _story(recipe, music, kept) | {"held_out": held_out}
+        story = _story(recipe, music, kept, fitted) | {"held_out": held_out}
         models[fold] = _write(out / fold, recipe, fitted, story, figures, time.time() - started)
         told = f", ARI {figures['ari']:.3f} on them" if "ari" in figures else ""
-        log(f"fold {fold}: {len(tested)} artists left out{told}")
+        log(f"fold {fold}: {len(tested)} artists left out{told}; {_told(fitted)}")
     return models
 
 
@@ -142,7 +146,15 @@ def _fit(music: Music, kept: Sequence[Flags], recipe: ArtistRecipe) -> Fitted:
     return fit(music, kept, recipe.settings(), recipe.names, recipe.whole_share, seed)
 
 
-def _story(recipe: ArtistRecipe, music: Music, kept: Sequence[Flags]) -> dict[str, Any]:
+def _told(fitted: Fitted) -> str:
+    if fitted.plain:
+        return f"no map is learned: {fitted.plain}"
+    return f"a map is learned from {' + '.join(map(str, fitted.learned))} artists"
+
+
+def _story(
+    recipe: ArtistRecipe, music: Music, kept: Sequence[Flags], fitted: Fitted
+) -> dict[str, Any]:
     heard = [
         [row for row in one.rows if flags[row]]
         for one, flags in zip(music.heard, kept, strict=True)
@@ -156,6 +168,7 @@ def _story(recipe: ArtistRecipe, music: Music, kept: Sequence[Flags]) -> dict[st
         "labels": recipe.labels,
         "cleaned": dict(recipe.cleaned),
         "fit": dataclasses.asdict(recipe.settings()),
+        "map": {"artists": list(fitted.learned), "none": fitted.plain},
         "whole_share": recipe.whole_share,
     }
 

@@ -9,14 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hashing.artists.cuts import tune_cut
 from hashing.artists.encoder import ArtistEncoder, unit
 from hashing.artists.features import ArtistFeatures, n_statistics
+from hashing.artists.homonyms import Group
 from hashing.audio import encode
 from hashing.errors import HashbeamError
 from hashing.models import Model, load_model
 from hashing.synthesis import render_track
 from hashing.training.artists import heard as artist_heard
+from hashing.training.artists import music as artist_music
 from hashing.training.artists import recipe as artist_recipe
+from hashing.training.artists.contrast import Catalogue
 from hashing.training.artists.folds import Listing, hold_out
 from hashing.training.artists.heard import Heard, hear_catalogue
 from hashing.training.artists.music import Music, fit
@@ -64,7 +68,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 RECIPE = ArtistRecipe(
-    [], "artist_id", {"tracks_copy": 3}, components=8, folds=2, deals=1, names=6, workers=1
+    [], "artist_id", {"tracks_copy": 3}, components=8, steps=9, folds=2, deals=1, names=6, workers=1
 )
 
 
@@ -89,6 +93,12 @@ def test_a_model_that_tells_what_it_is(tmp_path: Path) -> None:
     for told in ("`the command`", "33 + 9 tracks of 2 catalogues", "count for no artist: 3 copy"):
         assert told in card
     assert "dealt to folds 1 times" in card
+    # Half of the artists are too few to learn a map, all are not.
+    assert figures["mapped"] == 0
+    assert story["map"] == {"artists": [ARTISTS, 2], "none": ""}
+    assert "learned in 9 steps" in card
+    assert "who have two tracks or more (8 + 2)" in card
+    assert "each heard with a map that has not met them" in card
     same = train(listings, tmp_path / "same")
     assert same.digest == model.digest
     assert same.config["figures"] == figures
@@ -111,7 +121,12 @@ def test_a_fold_is_left_out_of_fit_and_cut(tmp_path: Path) -> None:
     assert not {f"0-{n}" for n in range(24, 32)} & set(story["trained_on"])
     assert "0-32" in story["trained_on"]  # nobody's
     assert "without fold x" in (tmp_path / "x/README.md").read_text()
-    assert any(line.startswith("fold x: 2 artists left out, ARI ") for line in lines)
+    told = {line[5:7].strip(": "): line for line in lines if line.startswith("fold ")}
+    assert told["x"].startswith("fold x: 2 artists left out, ARI ")
+    assert told["x"].endswith("; a map is learned from 6 artists")
+    assert told["y"].endswith("; no map is learned: too few artists for 3 folds to tune the cut on")
+    assert models["y"].config["training"]["map"]["artists"] == []
+    assert "No map of artists is learned: too few" in (tmp_path / "y/README.md").read_text()
 
     music = Music(listings, statistics(listings), FEATURES)
     kept = hold_out(listings, ["a6", "a7"])
@@ -128,7 +143,8 @@ def test_a_fold_is_left_out_of_fit_and_cut(tmp_path: Path) -> None:
     ]  # fmt: skip
     never = Music(short, left, FEATURES)
     drawn = artist_recipe.seed_of(RECIPE.seed, 0)
-    settings = FitSettings(RECIPE.components)
+    settings = RECIPE.settings()
+    assert settings == FitSettings(8, steps=9)
     alone = fit(never, never.everything(), settings, RECIPE.names, RECIPE.whole_share, drawn)
     encoder = ArtistEncoder.load(str(tmp_path / "x"))
     assert encoder.cut == alone.cut
@@ -140,12 +156,82 @@ def test_a_fold_is_left_out_of_fit_and_cut(tmp_path: Path) -> None:
     assert train(listings, tmp_path / "all").digest != model.digest
 
 
-def test_all_tracks_at_once_are_embedded_as_each_alone() -> None:
-    listings = [listing(3)]
+@pytest.mark.parametrize("artists", [3, 6])
+def test_all_tracks_at_once_are_embedded_as_each_alone(artists: int) -> None:
+    listings = [listing(artists)]
     music = Music(listings, statistics(listings), FEATURES)
-    fitted = fit(music, music.everything(), FitSettings(4), 4, 0.8, 1)
+    fitted = fit(music, music.everything(), FitSettings(4, steps=5), 4, 0.8, 1)
+    assert (fitted.learned == [6]) == (artists == 6)
     alone = [fitted.statistics.project(track) for track in music.heard[0].tracks]
     np.testing.assert_allclose(fitted.embeddings, unit(np.stack(alone)), atol=1e-6)
+
+
+def test_who_is_tested_is_in_no_map_and_the_cut_meets_artists_that_its_map_has_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listings = [listing(10), listing(4, 8)]  # a8 and a9 are in both
+    music = Music(listings, statistics(listings), FEATURES)
+    maps: list[list[set[str]]] = []
+    lengths: list[float] = []
+    tuned: list[Group] = []
+
+    def learn(catalogues: list[Catalogue], steps: int, seed: int) -> np.ndarray:
+        who = [
+            {listings[number].artist[place] for own in one.artists for place in own}
+            for number, one in enumerate(catalogues)
+        ]
+        maps.append(who)
+        points = np.concatenate([one.tracks.means() for one in catalogues])
+        lengths.append(float(np.sqrt((points**2).sum(axis=1).mean())))
+        return np.eye(4)
+
+    def tune(embeddings: np.ndarray, groups: list[Group], least_whole: float) -> float:
+        assert least_whole == 0.8
+        tuned.extend(groups)
+        return tune_cut(embeddings, groups, least_whole)
+
+    monkeypatch.setattr(artist_music, "learn_map", learn)
+    monkeypatch.setattr(artist_music, "tune_cut", tune)
+    fit(music, hold_out(listings, ["a1", "a8"]), FitSettings(4), 9, 0.8, 1)
+    np.testing.assert_allclose(lengths, 1.0, atol=0.2)
+    everybody = {f"a{n}" for n in range(10)} - {"a1", "a8"}
+    assert maps[3] == [everybody, {"a9", "a10", "a11"}]
+    tested = [
+        {listings[0].artist[row % 41] for group in tuned for row in group.rows if row // 41 == fold}
+        for fold in range(3)
+    ]
+    assert [len(one) for one in tested] in ([3, 3, 2], [3, 2, 3], [2, 3, 3])
+    assert set.union(*tested) == everybody
+    for inner, others in zip(maps[:3], tested, strict=True):
+        assert inner == [everybody - others, {"a9", "a10", "a11"} - others]
+    several = [group for group in tuned if len(group.artists) > 1]
+    assert len(several) == 9
+    assert len(tuned) - len(several) == len(everybody)
+
+
+def test_without_steps_it_is_the_projection_alone() -> None:
+    listings = [listing(6)]
+    music = Music(listings, statistics(listings), FEATURES)
+    plain, mapped = (
+        fit(music, music.everything(), FitSettings(4, steps=steps), 4, 0.8, 1) for steps in (0, 20)
+    )
+    assert plain.plain == "none was asked for"
+    assert mapped.plain == ""
+    # The same directions, turned and stretched a little.
+    found, *_ = np.linalg.lstsq(plain.statistics.projection, mapped.statistics.projection)
+    np.testing.assert_allclose(
+        plain.statistics.projection @ found, mapped.statistics.projection, atol=1e-4
+    )
+    assert 0.01 < np.abs(found - np.eye(4)).max() < 0.1
+    with pytest.raises(ValueError, match="out of bounds"):
+        FitSettings(4, steps=-1)
+
+
+def test_a_catalogue_of_which_all_is_held_out_does_no_harm() -> None:
+    listings = [listing(7), Listing([{}], ["a0"], [frozenset({"name a0"})])]
+    music = Music(listings, statistics(listings), FEATURES)
+    fitted = fit(music, hold_out(listings, ["a0"]), FitSettings(4, steps=5), 4, 0.8, 1)
+    assert fitted.learned == [6]
 
 
 @pytest.mark.usefixtures("heard")
