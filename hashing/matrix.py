@@ -179,11 +179,7 @@ class CodeMatrix:
 
     def rows(self, numbers: Ints) -> tuple[Bytes, Flags]:
         """Codes [m, width] by number, and which of them there are [m]; absent ones are zero."""
-        word, bit = numbers >> 6, (numbers & 63).astype(np.uint64)
-        bits = self._words[word]
-        present = (bits >> bit & np.uint64(1)).astype(bool)
-        below = bits & ((np.uint64(1) << bit) - np.uint64(1))
-        row = self._before[word] + np.bitwise_count(below)
+        row, present = self._find(numbers)
         if len(self._groups) == 1 and present.all():
             return self._groups[0][1][row], present
         out = np.zeros((numbers.size, self.width), dtype=np.uint8)
@@ -191,6 +187,14 @@ class CodeMatrix:
             inside = np.flatnonzero(present & (row >= first) & (row < first + len(part)))
             out[inside] = part[row[inside] - first]
         return out, present
+
+    def _find(self, numbers: Ints) -> tuple[Ints, Flags]:
+        """Rows [m] of numbers, right for those that are present [m]."""
+        word, bit = numbers >> 6, (numbers & 63).astype(np.uint64)
+        bits = self._words[word]
+        present = (bits >> bit & np.uint64(1)).astype(bool)
+        below = bits & ((np.uint64(1) << bit) - np.uint64(1))
+        return self._before[word] + np.bitwise_count(below), present
 
 
 class CodeMatrices:

@@ -47,6 +47,10 @@ VERBS = {
     "import-model": Verb("pipelines.import_model", "make a model of an ONNX encoder of your own"),
     "info": Verb("pipelines.inspect", "show what an index holds"),
     "verify": Verb("pipelines.inspect", "check every file of an index"),
+    "list": Verb("pipelines.listing", "show the tracks of an index, or those that failed"),
+    "versions": Verb("pipelines.show_versions", "show the versions of an index, and their changes"),
+    "rollback": Verb("pipelines.rollback", "make an earlier version the published one"),
+    "gc": Verb("pipelines.gc", "delete old versions and what dead runs have left"),
 }
 
 

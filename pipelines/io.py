@@ -1,4 +1,4 @@
-"""Bytes and Arrow tables, in and out: on the local disk, or anywhere Beam's FileSystems reach.
+"""Bytes and Arrow tables, in and out: on the local disk, on ``gs://``, or anywhere Beam reaches.
 
 Every function takes a local path or anything with ``scheme://``. A file that is written appears
 whole or not at all (`pipelines.stores` says how); whatever goes wrong is a `HashbeamError`.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hashing.errors import HashbeamError, IndexFormatError
 from pipelines import stores
-from pipelines.stores import is_remote, local, reading, writing
+from pipelines.stores import Stamped, is_remote, local, reading, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,21 +52,23 @@ def exists(path: str) -> bool:
     """Whether a file or folder of this name is there."""
     if is_remote(path):
         with reading(path):
-            return bool(stores.beam().exists(path)) or is_dir(path)
+            return stores.remote(path).exists(path)
     return os.path.exists(local(path))
 
 
 def is_dir(path: str) -> bool:
     """Whether `path` is a folder; in an object store, whether any object lies below it."""
-    return bool(list_files(path)) if is_remote(path) else os.path.isdir(local(path))
+    if is_remote(path):
+        with reading(path):
+            return stores.remote(path).is_dir(path)
+    return os.path.isdir(local(path))
 
 
 def file_size(path: str) -> int | None:
     """The size of a file in bytes, or None where there is no file of this name."""
     with reading(path):
         if is_remote(path):
-            found = stores.beam().match([path])[0].metadata_list
-            return int(found[0].size_in_bytes) if found else None
+            return stores.remote(path).size(path)
         try:
             return os.stat(local(path)).st_size
         except _ABSENT:
@@ -75,9 +77,9 @@ def file_size(path: str) -> int | None:
 
 def list_dir(path: str) -> list[str]:
     """The names in a folder, sorted; none where there is no such folder."""
-    if is_remote(path):
-        return sorted({name.split("/", 1)[0] for name in list_files(path)})
     with reading(path):
+        if is_remote(path):
+            return stores.remote(path).list_dir(path)
         try:
             return sorted(os.listdir(local(path)))
         except _ABSENT:
@@ -92,11 +94,7 @@ def list_files(path: str) -> dict[str, int]:
     sizes: dict[str, int] = {}
     with reading(path):
         if is_remote(path):
-            prefix = path.rstrip("/") + "/"
-            for match in stores.beam().match([prefix + "**"]):
-                for found in match.metadata_list:
-                    sizes[found.path[len(prefix) :]] = int(found.size_in_bytes)
-            return sizes
+            return dict(stores.remote(path).list_files(path))
         pending = [""]
         while pending:
             folder = pending.pop()
@@ -116,20 +114,40 @@ def read_bytes(path: str) -> bytes:
 
     Raises: HashbeamError where the file is missing or cannot be read.
     """
+    if is_remote(path):
+        found = read_stamped(path)
+        if found is None:
+            with reading(path):
+                raise FileNotFoundError(errno.ENOENT, "there is no such object")
+        return found.data
     with reading(path), stores.open_read(path) as file:
         return bytes(file.read())
 
 
 def read_if_exists(path: str) -> bytes | None:
     """The bytes of a file, or None where there is no file of this name."""
-    if is_remote(path):
-        return read_bytes(path) if exists(path) else None
+    found = read_stamped(path)
+    return None if found is None else found.data
+
+
+def read_all(paths: Sequence[str]) -> list[bytes | None]:
+    """`read_if_exists` of many small files, in order; side by side where a store is far away."""
+    if any(map(is_remote, paths)):
+        return stores.side_by_side(read_if_exists, paths)
+    return [read_if_exists(path) for path in paths]
+
+
+def read_stamped(path: str) -> Stamped | None:
+    """The bytes of a file with its stamp, for `replace_if`; None where there is none.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     stamp = replace_if(join(folder, "a"), b"1", None)
+    ...     replace_if(join(folder, "a"), b"2", None), read_stamped(join(folder, "a")).data
+    (None, b'1')
+    """
     with reading(path):
-        try:
-            with stores.open_read(path) as file:
-                return bytes(file.read())
-        except _ABSENT:
-            return None
+        return stores.remote(path).read(path) if is_remote(path) else stores.read_local(path)
 
 
 def read_range(path: str, offset: int, size: int) -> bytes:
@@ -137,9 +155,13 @@ def read_range(path: str, offset: int, size: int) -> bytes:
 
     Raises: IndexFormatError where the file ends earlier.
     """
-    with reading(path), stores.open_read(path) as file:
-        file.seek(offset)
-        data = bytes(file.read(size))
+    with reading(path):
+        if is_remote(path):
+            data = stores.remote(path).read_range(path, offset, size)
+        else:
+            with stores.open_read(path) as file:
+                file.seek(offset)
+                data = bytes(file.read(size))
     if len(data) != size:
         raise IndexFormatError(
             f"{path} is truncated: {size} bytes wanted at {offset}, {len(data)} found; "
@@ -204,7 +226,7 @@ def open_write(path: str) -> Iterator[Writer]:
     >>> file.info.bytes, file.info.sha256[:8]
     (3, 'ba7816bf')
     """
-    create = stores.create_remote if is_remote(path) else stores.create_local
+    create = stores.remote(path).create if is_remote(path) else stores.create_local
     with create(path) as file:
         yield Writer(path, file)
 
@@ -223,14 +245,11 @@ def write_bytes(path: str, data: Any, *, overwrite: bool = True) -> FileInfo:
 def create_exclusive(path: str, data: Any) -> bool:
     """Writes a file unless one of this name is there; tells whether it did.
 
-    On disk exactly one of several writers succeeds, and nobody sees a file half written. Beam has
-    no exclusive creation for object stores: there it is a look, then a write.
+    On disk and on ``gs://`` exactly one of several writers succeeds, and nobody sees a file half
+    written. Beam has no exclusive creation for other stores: there it is a look, then a write.
     """
     if is_remote(path):
-        if exists(path):
-            return False
-        write_bytes(path, data)
-        return True
+        return replace_if(path, data, None) is not None
     target = local(path)
     with stores.temporary_file(target) as (temporary, file), writing(path):
         file.write(data)
@@ -253,21 +272,49 @@ def create_exclusive(path: str, data: Any) -> bool:
     return True
 
 
+def replace_if(path: str, data: Any, stamp: str | None) -> str | None:
+    """Writes a file whole if it is still the one that `read_stamped` gave (None: if there is none).
+
+    Returns the new stamp, or None where another writer was quicker: then nothing was written. Of
+    many writers with one stamp exactly one succeeds, on ``gs://`` by a generation precondition, on
+    disk by waiting for each other; where Beam is all there is, it is a look, then a write.
+    """
+    with writing(path):
+        if is_remote(path):
+            return stores.remote(path).replace(path, bytes(data), stamp)
+        return stores.replace_local(path, lambda file: Writer(path, file).write(data), stamp)
+
+
+def remove_if(path: str, stamp: str) -> bool:
+    """Deletes a file that still has this stamp; tells whether it did."""
+    with writing(path):
+        if is_remote(path):
+            return stores.remote(path).remove(path, stamp)
+        return stores.remove_local(path, stamp)
+
+
 def remove(path: str) -> None:
     """Deletes a file; one that is gone already is no error."""
     with writing(path):
         if is_remote(path):
-            if stores.beam().exists(path):
-                stores.beam().delete([path])
+            stores.remote(path).remove(path)
         else:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(local(path))
 
 
+def remove_all(paths: Sequence[str]) -> None:
+    """`remove` of many files; side by side, in no order, where a store is far away."""
+    if any(map(is_remote, paths)):
+        stores.side_by_side(remove, paths)
+    else:
+        for path in paths:
+            remove(path)
+
+
 def remove_tree(path: str) -> None:
     """Deletes a folder and all below it; one that is gone already is no error."""
-    for name in list_files(path):
-        remove(join(path, name))
+    remove_all([join(path, name) for name in list_files(path)])
     if not is_remote(path):
         with writing(path):
             for folder, _, _ in os.walk(local(path), topdown=False):

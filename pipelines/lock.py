@@ -4,26 +4,27 @@ INDEX/LOCK says who writes. A writer that has died on this machine loses the loc
 process is gone, or the process of its number started at another time. Of another machine only
 the lease is known: its holder renews it while it lives, and it lapses `LEASE_S` after the last
 renewal. Readers need no lock.
+
+The file is only ever written and removed on the condition that it is still the one that was read
+(`io.replace_if`): on ``gs://`` and on one machine's disk two writers cannot both have it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
 from hashing.errors import HashbeamError, IndexFormatError
 from pipelines import io
 from pipelines.records import Record
-from pipelines.stores import is_remote, local, make_folder, writing
+from pipelines.stores import alone, is_remote, local, make_folder, writing
 from pipelines.versions import FORMAT_VERSION, load_json, utc_now
 
 # Seconds. Longer than a renewal delayed by a loaded machine or by clocks that differ by a minute;
@@ -67,6 +68,7 @@ class IndexLock:
         self._path = io.join(index, "LOCK")
         self._token = os.urandom(8).hex()  # not seeded: no two holders may be confused
         self._since = ""
+        self._stamp: str | None = None  # of the lock as this holder wrote it last
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -74,12 +76,8 @@ class IndexLock:
         with writing(self._index):
             make_folder(self._index)
         self._since = utc_now()
-        with _alone(self._index):
-            holder = self._read()
-            if holder is not None and not _is_stale(holder):
-                raise HashbeamError(self._refusal(holder))
-            self._remove_leftovers()
-            self._write()
+        self._stamp = self._take()
+        self._remove_leftovers()
         # Where the file system cannot keep two writers apart, the last one to write has it.
         self.check()
         self._thread = threading.Thread(target=self._renew, name="hashbeam-lock", daemon=True)
@@ -96,31 +94,42 @@ class IndexLock:
         if self._thread is not None:
             self._thread.join()
         # What cannot be removed lapses by itself, and must not hide the error of the block.
-        with contextlib.suppress(HashbeamError), _alone(self._index):
-            if self._is_ours():
-                io.remove(self._path)
+        with contextlib.suppress(HashbeamError):
+            if self._stamp is not None:
+                io.remove_if(self._path, self._stamp)
 
     def check(self) -> None:
         """Makes sure that the lock is still held; to be called before something is published.
 
         Raises: HashbeamError where another writer has taken it, as after a long suspension.
         """
-        if not self._is_ours():
-            holder = self._read()
+        holder, _ = self._read()
+        if holder is None or holder.token != self._token:
             taker = "removed" if holder is None else f"taken by {_name(holder)}"
             raise HashbeamError(
                 f"the lock of {self._index} was {taker}; nothing was published, "
                 "run the same command again"
             )
 
+    def _take(self) -> str:
+        holder, stamp = self._read()
+        while holder is None or _is_stale(holder):
+            taken = self._write(stamp)
+            if taken is not None:
+                return taken
+            holder, stamp = self._read()  # another one was quicker
+        raise HashbeamError(self._refusal(holder))
+
     def _renew(self) -> None:
         while not self._stop.wait(self._lease_s / 3):  # two renewals may fail before it lapses
             # A full disk is reported by the work itself; on this machine the process counts.
-            with contextlib.suppress(HashbeamError), _alone(self._index):
-                if self._is_ours():
-                    self._write()
+            with contextlib.suppress(HashbeamError):
+                # Once another one has written it the lock is lost for good.
+                if self._stamp is not None:
+                    self._stamp = self._write(self._stamp)
 
-    def _write(self) -> None:
+    def _write(self, stamp: str | None) -> str | None:
+        """Writes the lock if it has this stamp; the new one, or None."""
         holder = LockHolder(
             host=socket.gethostname(),
             machine=_machine(),
@@ -130,23 +139,21 @@ class IndexLock:
             lease_end=time.time() + self._lease_s,
             token=self._token,
         )
-        io.write_bytes(self._path, json.dumps(holder.to_json()).encode() + b"\n")
+        return io.replace_if(self._path, json.dumps(holder.to_json()).encode() + b"\n", stamp)
 
-    def _read(self) -> LockHolder | None:
-        data = io.read_if_exists(self._path)
-        if data is None:
-            return None
+    def _read(self) -> tuple[LockHolder | None, str | None]:
+        """Who holds the lock, and its stamp."""
+        found = io.read_stamped(self._path)
+        if found is None:
+            return None, None
         try:
-            return LockHolder.from_json(load_json(data, self._path), self._path)
+            values = load_json(found.data, self._path)
+            return LockHolder.from_json(values, self._path), found.stamp
         except IndexFormatError as error:
             raise HashbeamError(
                 f"{self._path} cannot be read as a lock; "
                 "make sure that nothing writes this index, then remove that file"
             ) from error
-
-    def _is_ours(self) -> bool:
-        holder = self._read()
-        return holder is not None and holder.token == self._token
 
     def _refusal(self, holder: LockHolder) -> str:
         wait = max(0, round(holder.lease_end - time.time()))
@@ -158,9 +165,13 @@ class IndexLock:
         return f"{self._index} is being written by {_name(holder)}; {remedy}"
 
     def _remove_leftovers(self) -> None:
-        for name in io.list_dir(self._index):
-            if name.startswith(".LOCK."):  # a writer of the lock that was killed
-                io.remove(io.join(self._index, name))
+        """Deletes what a killed writer of the lock left on a disk."""
+        if is_remote(self._index):
+            return
+        with alone(local(self._index)):  # else another one may be writing
+            for name in io.list_dir(self._index):
+                if name.startswith(".LOCK."):
+                    io.remove(io.join(self._index, name))
 
 
 def _name(holder: LockHolder) -> str:
@@ -208,20 +219,3 @@ def _process_start(pid: int) -> str | None:
     except PermissionError:
         pass
     return ""
-
-
-@contextlib.contextmanager
-def _alone(index: str) -> Iterator[None]:
-    """Keeps the processes of this machine apart between looking at the lock and writing it."""
-    if is_remote(index):
-        yield
-        return
-    with writing(index):
-        descriptor = os.open(local(index), os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        # Some network file systems refuse: then the look after the write decides.
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

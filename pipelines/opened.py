@@ -18,7 +18,9 @@ from hashing.models import list_models, load_model
 from hashing.search import PROBES, Searcher
 from hashing.shards import Shard, TableSet
 from pipelines import io
-from pipelines.stores import is_remote, local
+from pipelines.pages import PageCache
+from pipelines.remote_index import RemoteMatrices, RemoteTables
+from pipelines.stores import is_remote, local, side_by_side
 from pipelines.versions import Manifest, open_manifest
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class IndexTracks:
         }
         # Lowest ordinal and number of every part that has been read, in order, by segment.
         self._read: dict[int, list[tuple[int, int]]] = {}
+        self._fetched: dict[str, pa.Table] = {}  # and not yet looked at
         self._part = functools.lru_cache(maxsize=CACHED_PARTS)(self._read_part)
         self._whole = functools.lru_cache(maxsize=None)(self._read_whole)
         self._removed = functools.lru_cache(maxsize=None)(self._read_removed)
@@ -73,7 +76,9 @@ class IndexTracks:
         else:
             parts = np.searchsorted(starts, gids, side="right") - 1
             ordinals, firsts, ends = np.empty((3, gids.size), dtype=np.int64)
-            for part in np.unique(parts).tolist():
+            met = np.unique(parts).tolist()
+            self._fetch(segment, met)
+            for part in met:
                 chosen = parts == part
                 found = self._locate_in(self._bounds(segment, part), gids[chosen])
                 ordinals[chosen], firsts[chosen], ends[chosen] = found
@@ -95,8 +100,9 @@ class IndexTracks:
 
     def _read_whole(self, segment: int) -> tuple[Ints, Ints]:
         """`_bounds` of all parts of a small segment."""
-        spans = np.diff(self.starts[segment])
-        parts = [self._bounds(segment, part) for part in np.flatnonzero(spans).tolist()]
+        heard = np.flatnonzero(np.diff(self.starts[segment])).tolist()
+        self._fetch(segment, heard)
+        parts = [self._bounds(segment, part) for part in heard]
         bounds = [np.zeros(1, dtype=np.int64), *(part_bounds[1:] for part_bounds, _ in parts)]
         return np.concatenate(bounds), np.concatenate([ordinals for _, ordinals in parts])
 
@@ -109,6 +115,17 @@ class IndexTracks:
         (row,) = table.slice(int(np.searchsorted(ordinals, ordinal)), 1).to_pylist()
         return dict(row)
 
+    def _fetch(self, segment: int, parts: list[int]) -> None:
+        """Reads parts that have not been read yet side by side, where a store is far away."""
+        if not is_remote(self._index):
+            return
+        read = {part for _, part in self._read.get(segment, ())}
+        first = self._segments[segment].first_part
+        paths = [self._paths.get((segment, first + part)) for part in parts if part not in read]
+        known = [path for path in paths[:CACHED_PARTS] if path is not None]
+        tables = side_by_side(lambda path: io.read_table(io.join(self._index, path)), known)
+        self._fetched = dict(zip(known, tables, strict=True))
+
     def _read_part(self, segment: int, part: int) -> tuple[Ints, Ints, pa.Table]:
         path = self._paths.get((segment, self._segments[segment].first_part + part))
         if path is None:
@@ -116,7 +133,9 @@ class IndexTracks:
                 f"index {self._index}: part {part} of segment {segment} has snippets but no "
                 "tracks; run `hashbeam verify` on it, then rebuild it"
             )
-        table = io.read_table(io.join(self._index, path))
+        table = self._fetched.pop(path, None)
+        if table is None:
+            table = io.read_table(io.join(self._index, path))
         spans = table["gids"].to_numpy().astype(np.int64)
         ordinals = table["ordinal"].to_numpy().astype(np.int64)
         read = self._read.setdefault(segment, [])
@@ -138,8 +157,8 @@ def open_index(
     """Open the published version of an index for look-up.
 
     Args:
-      index: the folder; on a disk its tables and code matrices are memory-mapped, elsewhere such a
-        file is fetched whole when it is first needed.
+      index: the folder; on a disk its tables and code matrices are memory-mapped, elsewhere what
+        a look-up needs of them is read by byte ranges and kept, within bounds.
       model: name or folder of the model, where it is not a shipped one.
       probes: keys looked up for each snippet and table.
 
@@ -149,18 +168,21 @@ def open_index(
     """
     manifest = open_manifest(index)
     hasher = find_hasher(manifest, model)
-    tables = TableSet(
-        shard_places(index, manifest),
-        manifest.n_tables,
-        manifest.key_bits,
-        open_shard=_open_remote if is_remote(index) else Shard.open,
+    shards = shard_places(index, manifest)
+    cache = PageCache() if is_remote(index) else None
+    tables = (
+        TableSet(shards, manifest.n_tables, manifest.key_bits, open_shard=Shard.open)
+        if cache is None
+        else RemoteTables(
+            shards, manifest.n_tables, manifest.key_bits, _sizes(index, manifest), cache
+        )
     )
     tracks = IndexTracks(index, manifest)
     snippets = sum(segment.snippets for segment in manifest.segments)
     searcher = Searcher(
         hasher,
         tables,
-        _open_codes(index, manifest, hasher, tracks),
+        _open_codes(index, manifest, hasher, tracks, cache),
         tracks,
         manifest.key_bits,
         math.ceil(snippets * manifest.replication),
@@ -171,7 +193,11 @@ def open_index(
 
 
 def _open_codes(
-    index: str, manifest: Manifest, hasher: Hasher, tracks: IndexTracks
+    index: str,
+    manifest: Manifest,
+    hasher: Hasher,
+    tracks: IndexTracks,
+    cache: PageCache | None,
 ) -> CodeMatrices:
     base = local(index).rstrip("/")
     first_parts = {segment.id: segment.first_part for segment in manifest.segments}
@@ -193,8 +219,15 @@ def _open_codes(
     width = hasher.quantizer.code_bytes
     if manifest.compared == "embeddings":
         width = 2 * embedding_dimensions(hasher)  # float16
-    opener = _open_remote_matrix if is_remote(index) else CodeMatrix.open
-    return CodeMatrices(places, tracks.starts, width, opener)
+    if cache is not None:
+        return RemoteMatrices(places, tracks.starts, width, _sizes(index, manifest), cache)
+    return CodeMatrices(places, tracks.starts, width, CodeMatrix.open)
+
+
+def _sizes(index: str, manifest: Manifest) -> dict[str, int]:
+    """Bytes of every file, by its path."""
+    base = local(index).rstrip("/")
+    return {f"{base}/{path}": size for path, size in manifest.files.tuples("path", "bytes")}
 
 
 def shard_places(index: str, manifest: Manifest) -> Iterable[tuple[str, int, int, int, int]]:
@@ -229,11 +262,3 @@ def find_hasher(manifest: Manifest, model: str | None) -> Hasher:
             f"digest {found.digest[:16]}: name the model that made it with --model, or index anew"
         )
     return Hasher(found)
-
-
-def _open_remote(path: str) -> Shard:
-    return Shard(io.read_bytes(path), path)
-
-
-def _open_remote_matrix(path: str, shard: str) -> CodeMatrix:
-    return CodeMatrix(io.read_bytes(path), io.read_bytes(shard), path)

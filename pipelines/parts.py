@@ -26,10 +26,11 @@ from hashing.encoders import Hasher, TrackCodes
 from hashing.errors import AudioError, HashbeamError
 from hashing.matrix import write_matrix
 from pipelines import io
+from pipelines.content import CONTENT_BYTES, file_checksum
 from pipelines.disambiguation.store import Heard, as_heard, write_embeddings
+from pipelines.look import modified
 from pipelines.plain import write_plain
 from pipelines.runs import Receipt, Run, new_attempt
-from pipelines.stores import is_remote
 from pipelines.versions import ARTIST_EMBEDDINGS, FORMAT_VERSION, FileEntry
 
 MAX_PARTS = 4096  # 3 to 6 files each: the manifest of any catalogue stays small, opens at once
@@ -38,18 +39,26 @@ MIN_TRACKS = 8  # a part: its own cost (five durable files, 11 ms CPU) stays bel
 FAILURES = pa.schema(
     [(name, pa.string()) for name in ("track_id", "uri", "stage", "error", "message")]
 )
+# What change detection needs to know of a file: one that failed is tried again when it differs.
+_FILE = {
+    "etag": pa.string(),
+    "size": pa.int64(),
+    "mtime": pa.float64(),
+    "content": pa.binary(CONTENT_BYTES),
+}
+TRACK_FAILURES = pa.schema([*FAILURES, *_FILE.items()])
 # What hashbeam says about a track, in the order of the columns; the catalogue's own follow.
-_MEASURED = {
+MEASURED = {
     "ordinal": pa.uint32(),
     "track_id": pa.string(),
     "uri": pa.string(),
     "snippets": pa.uint32(),
     "gids": pa.uint32(),
     "duration_s": pa.float64(),
-    "etag": pa.string(),
-    "size": pa.int64(),
-    "mtime": pa.float64(),
+    **_FILE,
 }
+# Of these a column of the catalogue with the same name is kept beside, as catalog_NAME.
+OWN = ("ordinal", "snippets", "gids", "duration_s", "size", "mtime", "content")
 _JUDGED_BY_EAR = ("silent", "too-short")  # found while hashing; all other kinds while decoding
 
 
@@ -67,6 +76,19 @@ class HashJob:
     embeddings: bool = False
 
 
+@dataclasses.dataclass
+class FileState:
+    """A file as it was when it was decoded: bytes, Unix seconds, `content_checksum`.
+
+    Unknown (None) of a file that is not there; the time also of a remote file whose store tells
+    none.
+    """
+
+    size: int | None = None
+    mtime: float | None = None
+    content: bytes | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class _Hashed:
     """A track that was hashed: its place in the part, its codes, and its file as it was.
@@ -76,8 +98,7 @@ class _Hashed:
 
     row: int
     codes: TrackCodes
-    size: int | None
-    mtime: float | None
+    file: FileState
     artist: HeardTrack | AudioError | None
 
     @property
@@ -136,22 +157,25 @@ def hash_part(
     tracks = io.read_table(catalog_path(job.run), row_groups=[part])
     hashed: list[_Hashed] = []
     heard: list[Heard] = []
-    failures: list[dict[str, str]] = []
+    failures: list[dict[str, Any]] = []
+    etags = tracks["etag"].to_pylist() if "etag" in tracks.column_names else []
     for row, (track_id, uri) in enumerate(
         zip(tracks["track_id"].to_pylist(), tracks["uri"].to_pylist(), strict=True)
     ):
-        named = {"track_id": track_id, "uri": uri}
+        named = {"track_id": track_id, "uri": uri, "etag": etags[row] if etags else None}
+        state = FileState()
         try:
-            track = _hash_track(row, uri, job, hasher, decoder, encoder)
+            track = _hash_track(row, uri, state, job, hasher, decoder, encoder)
         except Exception as error:  # whatever one file does, the other tracks go on
-            failures.append({**named, **_explain(error)})
+            failures.append({**named, **_explain(error), **dataclasses.asdict(state)})
             continue
         hashed.append(track)
         if track.artist is not None:
             try:
                 heard.append(_heard(track, uri))
             except AudioError as error:
-                failures.append({**named, **_explain(error), "stage": "embed"})
+                failed = {**_explain(error), "stage": "embed", **dataclasses.asdict(state)}
+                failures.append({**named, **failed})
     attempt = new_attempt()
     files = []
     if hashed:
@@ -172,7 +196,7 @@ def hash_part(
     if encoder is not None and heard:
         files.append(_write_artists(job.run, part, attempt, tracks, heard, encoder))
     if failures:
-        table = pa.Table.from_pylist(failures, schema=FAILURES)
+        table = pa.Table.from_pylist(failures, schema=TRACK_FAILURES)
         files.append(_write(job.run, "failures", part, attempt, table, hasher))
     finished = time.time()
     kinds = Counter(failure["error"] for failure in failures)
@@ -198,6 +222,7 @@ def hash_part(
 def _hash_track(
     row: int,
     uri: str,
+    state: FileState,
     job: HashJob,
     hasher: Hasher,
     decoder: ArtistDecoder,
@@ -209,20 +234,22 @@ def _hash_track(
         "embeddings": job.embeddings,
     }
     artist: HeardTrack | AudioError | None = None
+    # The time is taken before the content: a file that is written meanwhile has changed since. That
+    # of a temporary copy says nothing about the file that it was made from.
+    state.mtime = modified(uri)
     with io.local_copy(uri) as path:
+        with contextlib.suppress(OSError, ValueError):  # the decoder says it better
+            state.size, state.content = file_checksum(path)
         if encoder is None:
             codes = decoder.hash_track(path, hasher, **limits)
         else:
             codes, artist = decoder.hash_and_embed(path, hasher, encoder, **limits)
-        stat = os.stat(path)
-    # The time of a temporary copy says nothing about the file that it was made from.
-    mtime = None if is_remote(uri) else stat.st_mtime
-    return _Hashed(row, codes, stat.st_size, mtime, artist)
+    return _Hashed(row, codes, state, artist)
 
 
 def _heard(track: _Hashed, uri: str) -> Heard:
     if isinstance(track.artist, HeardTrack):
-        return as_heard(track.row, uri, track.artist, track.size, track.mtime)
+        return as_heard(track.row, uri, track.artist, track.file.size, track.file.mtime)
     assert track.artist is not None
     raise track.artist
 
@@ -295,11 +322,12 @@ def _tracks_table(tracks: pa.Table, hashed: list[_Hashed], first: int) -> pa.Tab
         "snippets": [len(track.codes.snippet) for track in hashed],
         "gids": [track.gids for track in hashed],
         "duration_s": [track.codes.duration_s for track in hashed],
-        "size": [track.size for track in hashed],
-        "mtime": [track.mtime for track in hashed],
+        "size": [track.file.size for track in hashed],
+        "mtime": [track.file.mtime for track in hashed],
+        "content": [track.file.content for track in hashed],
     }
     columns = {}
-    for name, kind in _MEASURED.items():
+    for name, kind in MEASURED.items():
         if name in own:
             columns[name] = pa.array(own[name], kind)
         else:
@@ -308,7 +336,7 @@ def _tracks_table(tracks: pa.Table, hashed: list[_Hashed], first: int) -> pa.Tab
     for name in kept.column_names:
         if name not in columns or name in own:
             # A column of the catalogue that is called like one of ours is kept beside it.
-            columns[f"catalog_{name}" if name in own else name] = kept[name]
+            columns[f"catalog_{name}" if name in OWN else name] = kept[name]
     return pa.table(columns)
 
 

@@ -131,16 +131,18 @@ class Run:
         """Name → receipt of every piece of work whose files are all there in full size."""
         sizes = io.list_files(self.path())
         prefix = f"{version_path('', self.version)}/"
+        paths = [
+            self.path(name)
+            for name in sorted(sizes)
+            if name.startswith("work/receipts/") and name.endswith(".json")
+        ]
         found = {}
-        for name in sorted(sizes):
-            if name.startswith("work/receipts/") and name.endswith(".json"):
-                path = self.path(name)
-                receipt = _load_receipt(io.read_if_exists(path), path)
-                if receipt is not None and all(
-                    sizes.get(file.path.removeprefix(prefix)) == file.bytes
-                    for file in receipt.files
-                ):
-                    found[receipt.name] = receipt
+        for path, data in zip(paths, io.read_all(paths), strict=True):
+            receipt = _load_receipt(data, path)
+            if receipt is not None and all(
+                sizes.get(file.path.removeprefix(prefix)) == file.bytes for file in receipt.files
+            ):
+                found[receipt.name] = receipt
         return found
 
     def discard(self, name: str) -> None:

@@ -3,6 +3,7 @@
 ::
 
     INDEX/CURRENT                    one line, the published version, replaced atomically
+    INDEX/HISTORY                    those that were published before it (`pipelines.history`)
     INDEX/LOCK                       the one writer (`pipelines.lock`)
     INDEX/versions/000001/
         manifest.json                every file that counts; readers look nowhere else
@@ -47,7 +48,7 @@ KINDS = (
 )
 
 _VERSION = re.compile(r"\d{6,}")
-_CURRENT, _LOCK, _VERSIONS = "CURRENT", "LOCK", "versions"
+_CURRENT, _HISTORY, _LOCK, _VERSIONS = "CURRENT", "HISTORY", "LOCK", "versions"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,14 +255,19 @@ def load_json(data: bytes, where: str) -> dict[str, Any]:
 
 def current_version(index: str) -> str | None:
     """The published version of an index, or None where none has been published."""
+    return _pointer(index)[0]
+
+
+def _pointer(index: str) -> tuple[str | None, str | None]:
+    """The published version, and the stamp of the pointer that names it."""
     path = io.join(index, _CURRENT)
-    data = io.read_if_exists(path)
-    if data is None:
-        return None
-    version = data.decode("utf-8", "replace").strip()
+    found = io.read_stamped(path)
+    if found is None:
+        return None, None
+    version = found.data.decode("utf-8", "replace").strip()
     if not _VERSION.fullmatch(version):
         raise damaged(f"{path} names no version: {version[:40]!r}")
-    return version
+    return version, found.stamp
 
 
 def open_manifest(index: str, version: str | None = None) -> Manifest:
@@ -298,8 +304,11 @@ def publish(index: str, manifest: Manifest) -> None:
     deleted. The caller holds the lock.
 
     Raises: HashbeamError where a file of the version is missing or of another size, or another
-        version has been published since `manifest.parent`.
+        version has been published since `manifest.parent`, or is at this moment.
     """
+    where = version_path(index, manifest.version, "manifest.json")
+    # Before the pointer: a manifest that is published later is not overwritten.
+    earlier = io.read_stamped(where)
     published = current_version(index)
     if published != manifest.parent:
         raise HashbeamError(
@@ -318,26 +327,66 @@ def publish(index: str, manifest: Manifest) -> None:
                 f"{io.join(index, path)} should have {size} bytes and has {found}; "
                 "nothing was published, run the same command again"
             )
-    io.write_bytes(io.join(folder, "manifest.json"), dump_json(manifest))
-    io.write_bytes(io.join(index, _CURRENT), f"{manifest.version}\n".encode())
+    if io.replace_if(where, dump_json(manifest), earlier.stamp if earlier else None) is None:
+        raise _raced(index)
+    move_pointer(index, manifest.version, published)
     finish_publication(index, manifest)
+
+
+def move_pointer(index: str, version: str, published: str | None) -> None:
+    """Makes `version` the published one in place of `published`, which is noted in HISTORY first.
+
+    A kill between the two leaves a line too many, of the version that is published still; the
+    next move does not repeat it. The caller holds the lock.
+
+    Raises: HashbeamError where another version than `published` is published.
+    """
+    found, stamp = _pointer(index)
+    if found != published:
+        raise _raced(index)
+    if published is not None:
+        path = io.join(index, _HISTORY)
+        if past_versions(index)[-1:] != [published]:
+            lines = (io.read_if_exists(path) or b"") + f"{published} {utc_now()}\n".encode()
+            io.write_bytes(path, lines)
+    if io.replace_if(io.join(index, _CURRENT), f"{version}\n".encode(), stamp) is None:
+        raise _raced(index)
+
+
+def _raced(index: str) -> HashbeamError:
+    return HashbeamError(
+        f"{index}: another writer has published at the same time; nothing was published by "
+        "this one, run the same command again"
+    )
+
+
+def past_versions(index: str) -> list[str]:
+    """The versions that HISTORY names, oldest first; one may be there several times.
+
+    Raises: IndexFormatError where it is damaged.
+    """
+    path = io.join(index, _HISTORY)
+    lines = (io.read_if_exists(path) or b"").decode("utf-8", "replace").splitlines()
+    versions = [line.split(" ")[0] for line in lines]
+    if bad := [name for name in versions if not _VERSION.fullmatch(name)]:
+        raise damaged(f"{path} names no version: {bad[0][:40]!r}")
+    return versions
 
 
 def finish_publication(index: str, manifest: Manifest) -> None:
     """Deletes what the run that made a published version has left; harmless when repeated."""
     folder = version_path(index, manifest.version)
     named = set(manifest.files.column("path"))
+    gone = []
     for name in sorted(io.list_files(folder)):
         attempt = name.split("/", 1)[0] in KINDS and f"{_VERSIONS}/{manifest.version}/{name}"
         if (attempt and attempt not in named) or is_temporary(name):
-            io.remove(io.join(folder, name))
-    for name in io.list_dir(index):
-        if is_temporary(name):
-            io.remove(io.join(index, name))
+            gone.append(io.join(folder, name))
+    gone += [io.join(index, name) for name in io.list_dir(index) if is_temporary(name)]
     work = io.join(folder, "work")
-    for name in io.list_files(work):
-        if name != "plan.json":  # it tells that there is something to delete, so it goes last
-            io.remove(io.join(work, name))
+    # The plan tells that there is something to delete, so it goes last.
+    gone += [io.join(work, name) for name in io.list_files(work) if name != "plan.json"]
+    io.remove_all(gone)
     io.remove_tree(work)
 
 

@@ -262,4 +262,4 @@ def test_what_is_no_index_is_one_line(
 def test_tracks_keep_the_columns_of_the_catalogue(index: Path) -> None:
     names = pq.read_schema(paths(index, open_manifest(str(index)), "tracks")[0]).names
     own = ["ordinal", "track_id", "uri", "snippets", "gids", "duration_s", "etag", "size", "mtime"]
-    assert names == [*own, "title"]
+    assert names == [*own, "content", "title"]

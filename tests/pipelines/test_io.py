@@ -160,6 +160,56 @@ def test_exclusive_creation_keeps_the_first(root: str) -> None:
     assert io.list_dir(root) == ["a", "b"]
 
 
+def test_a_file_is_replaced_only_if_it_is_the_one_that_was_read(root: str) -> None:
+    path = io.join(root, "new", "a")
+    assert io.read_stamped(path) is None
+    stamp = io.replace_if(path, b"1", None)
+    assert stamp is not None
+    assert io.replace_if(path, b"2", None) is None
+    assert io.read_stamped(path) == io.Stamped(b"1", stamp)
+    later = io.replace_if(path, b"22", stamp)
+    assert later is not None
+    assert io.replace_if(path, b"3", stamp) is None
+    assert not io.remove_if(path, stamp)
+    assert io.read_bytes(path) == b"22"
+    assert io.remove_if(path, later)
+    assert not io.remove_if(path, later)
+    assert io.replace_if(path, b"3", later) is None
+    assert io.list_files(root) == {}
+
+
+def test_of_many_writers_exactly_one_replaces_every_time(tmp_path: Path) -> None:
+    """Six writers add one to a number thirty times in all: none of the steps is lost."""
+    path, start, won = str(tmp_path / "n"), threading.Barrier(6), []
+    io.write_bytes(path, b"0")
+
+    def count() -> None:
+        start.wait()
+        while (found := io.read_stamped(path)) is not None and found.data != b"30":
+            step = int(found.data) + 1
+            if io.replace_if(path, str(step).encode(), found.stamp) is not None:
+                won.append(step)
+
+    threads = [threading.Thread(target=count) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(won) == list(range(1, 31))
+    assert os.listdir(tmp_path) == ["n"]
+
+
+def test_many_files_are_read_and_removed(root: str) -> None:
+    paths = [io.join(root, str(number)) for number in range(40)]
+    for path in paths[::2]:
+        io.write_bytes(path, path.encode())
+    assert io.read_all(paths) == [
+        None if number % 2 else path.encode() for number, path in enumerate(paths)
+    ]
+    io.remove_all(paths)
+    assert io.list_files(root) == {}
+
+
 @pytest.mark.parametrize("hard_links", [True, False])
 def test_of_many_writers_exactly_one_creates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard_links: bool
