@@ -21,11 +21,15 @@ JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 BENCHMARKS ?= $(sort $(wildcard tests/benchmarks/bench_*.py))
 
+# An object store that keeps its promises about generations; tests/gcs start it.
+EMULATOR := build/bin/fake-gcs-server
+FAKE_GCS := github.com/fsouza/fake-gcs-server@v1.56.1
+
 # Python compiles a module once, and not in each of the many processes that tests and jobs start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types test-music music-folder test-browser bench install install-run-time lock clean distclean
+.PHONY: help demo test lint types test-music music-folder test-browser test-gcs test-slow bench install install-run-time lock clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -56,6 +60,14 @@ music-folder:
 # `make test` runs these too where there is a chromium, and skips them where there is none.
 test-browser: install  ## reports in headless Chromium (Debian: apt-get install chromium)
 	HASHBEAM_CHROMIUM="$${HASHBEAM_CHROMIUM:-chromium}" $(PYTEST) tests/pipelines/test_report_disambiguation.py $(PYTEST_ARGS)
+
+# Without Go and without a binary the tests skip, and say so.
+test-gcs: install  ## the life of an index on gs://, against an emulator (built once; needs Go)
+	@test -x $(EMULATOR) || ! command -v go >/dev/null || GOBIN='$(CURDIR)/build/bin' go install $(FAKE_GCS)
+	HASHBEAM_GCS_EMULATOR="$${HASHBEAM_GCS_EMULATOR:-$(CURDIR)/$(EMULATOR)}" $(PYTEST) tests/gcs $(PYTEST_ARGS)
+
+test-slow: install  ## what takes minutes: a thousand mutated audio files
+	HASHBEAM_SLOW=1 $(PYTEST) tests/test_audio_fuzz.py $(PYTEST_ARGS)
 
 bench: install  ## measure speed, size and memory (tests/benchmarks; not part of the tests)
 	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; PYTHONPATH=.:tests $(BIN)/python $$file; done
