@@ -74,6 +74,12 @@ class BeamStore:
         found = _systems().match([path])[0].metadata_list
         return int(found[0].size_in_bytes) if found else None
 
+    def stat(self, path: str) -> tuple[int, float | None] | None:
+        # Not match(): a name may hold what that takes for a pattern.
+        found = _systems().get_filesystem(path).metadata(path)
+        time = found.last_updated_in_seconds
+        return int(found.size_in_bytes), float(time) if time else None
+
     def list_dir(self, path: str) -> list[str]:
         return sorted({name.split("/", 1)[0] for name, _ in self.list_files(path)})
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines import io
+from pipelines import io, parquet
 
 # Of each artist: names with fewer than three tracks are left alone.
 SONGS = 4
@@ -76,7 +76,7 @@ def judge_names(out: str, catalog: str, index: str, songs: Sequence[Track], **ho
         catalog, out, index=index, names=names, truth=TRUTH, snippets=SNIPPETS, **how
     )
     disambiguate(options)
-    table = io.read_table(io.join(out, "clusters.parquet"), ["track_id", "cluster", "status"])
+    table = parquet.read_table(io.join(out, "clusters.parquet"), ["track_id", "cluster", "status"])
     found = {row["track_id"]: (row["cluster"], row["status"]) for row in table.to_pylist()}
     return [tell_name(name, songs, found) for name in names]
 

@@ -136,6 +136,10 @@ class GcsStore:
     def is_dir(self, path: str) -> bool:
         return bool(self._list(path, "items(name),nextPageToken", max_results=2)[0])
 
+    def stat(self, path: str) -> tuple[int, float | None] | None:
+        found = self._stat(path)
+        return None if found is None else (int(found.size), found.updated.timestamp())
+
     def size(self, path: str) -> int | None:
         found = self._stat(path)
         return None if found is None else int(found.size)

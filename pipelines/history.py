@@ -12,24 +12,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Iterable
 
 from hashing.errors import HashbeamError, IndexFormatError
 from pipelines import io
 from pipelines.live import count_live
 from pipelines.lock import IndexLock
+from pipelines.publication import move_pointer, past_versions
 from pipelines.records import damaged
 from pipelines.versions import (
     Manifest,
-    load_json,
-    move_pointer,
+    is_version,
     open_manifest,
-    past_versions,
+    read_manifest,
     version_path,
 )
-
-_VERSION = re.compile(r"\d{6,}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +78,7 @@ def list_versions(index: str) -> list[Version]:
     """
     published = published_versions(index)
     current = published[-1]
-    names = [name for name in io.list_dir(io.join(index, "versions")) if _VERSION.fullmatch(name)]
+    names = [name for name in io.list_dir(io.join(index, "versions")) if is_version(name)]
     manifests = dict[str, Manifest | None]()
     problems = dict[str, str]()
     for name in names:
@@ -154,16 +151,6 @@ def _segments(manifest: Manifest) -> dict[tuple[str, ...], tuple[int, int]]:
         )
         for segment in manifest.segments
     }
-
-
-def read_manifest(index: str, version: str) -> Manifest | None:
-    """The manifest of a version; None where it has none.
-
-    Raises: IndexFormatError where it is damaged.
-    """
-    where = version_path(index, version, "manifest.json")
-    data = io.read_if_exists(where)
-    return None if data is None else Manifest.from_json(load_json(data, where), where)
 
 
 def _manifest(index: str, version: str) -> Manifest | None:

@@ -47,11 +47,12 @@ from pipelines.options import (
 )
 from pipelines.parts import HashJob, hash_part, part_name, tracks_per_part, write_parts
 from pipelines.progress import Progress, shows_progress
+from pipelines.publication import publish
 from pipelines.runner import make_pipeline_options, run_pipeline
 from pipelines.runs import AlreadyPublishedError, Run, prepare_run
 from pipelines.summary import Summary, read_summary, summarise
 from pipelines.tables import BuildTables, SegmentCodes, read_segments
-from pipelines.versions import dump_json, publish
+from pipelines.versions import dump_json
 
 DESCRIPTION = """\
 Turn a catalogue into an index: codes of every track, hash tables of all codes.

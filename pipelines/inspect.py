@@ -13,7 +13,7 @@ import numpy as np
 from hashing.errors import HashbeamError, IndexFormatError
 from hashing.matrix import CodeMatrix
 from hashing.shards import Shard
-from pipelines import io
+from pipelines import io, parquet
 from pipelines.options import add_output_arguments
 from pipelines.progress import shows_progress
 from pipelines.versions import ARTIST_EMBEDDINGS, FileEntry, Manifest, open_manifest
@@ -224,7 +224,7 @@ class _Reader:
     def _check_rows(self, entry: FileEntry, local: str) -> list[str]:
         import pyarrow.parquet as pq
 
-        rows = io.read_table(local, ["track_id"]).num_rows
+        rows = parquet.read_table(local, ["track_id"]).num_rows
         for field in pq.read_schema(local):
             kind = field.type
             if field.name == "code":
@@ -235,7 +235,7 @@ class _Reader:
         if entry.kind == ARTIST_EMBEDDINGS:
             stamp = "model_digest"
             digest = self._manifest.also.get("artist", {}).get("digest", "")
-        made_by = io.read_metadata(local).get(stamp, "")
+        made_by = parquet.read_metadata(local).get(stamp, "")
         problems = []
         if made_by != digest:
             problems.append(f"{local} was made by model {made_by[:12]}, the index by {digest[:12]}")
@@ -250,7 +250,7 @@ def _same_rows(matrix: CodeMatrix, shard: str, column: str) -> bool:
     from pipelines.plain import rows_of
 
     try:
-        expected = rows_of(io.read_table(shard, [column])[column])
+        expected = rows_of(parquet.read_table(shard, [column])[column])
     except IndexFormatError:
         return True
     found, present = matrix.rows(np.arange(matrix.n))

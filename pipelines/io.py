@@ -1,4 +1,4 @@
-"""Bytes and Arrow tables, in and out: on the local disk, on ``gs://``, or anywhere Beam reaches.
+"""Bytes in and out: on the local disk, on ``gs://``, or anywhere Beam reaches.
 
 Every function takes a local path or anything with ``scheme://``. A file that is written appears
 whole or not at all (`pipelines.stores` says how); whatever goes wrong is a `HashbeamError`.
@@ -12,7 +12,7 @@ import errno
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hashing.errors import HashbeamError, IndexFormatError
@@ -20,7 +20,7 @@ from pipelines import stores
 from pipelines.stores import Stamped, is_remote, local, reading, writing
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 CHUNK_BYTES = 1 << 20  # of a copy: large enough that the calls cost nothing beside it
 _ABSENT = (FileNotFoundError, NotADirectoryError)  # the latter: a file stands in the way
@@ -348,80 +348,3 @@ def local_copy(path: str, *, max_bytes: int = MAX_COPY_BYTES) -> Iterator[str]:
         with writing(copy.name):
             copy.flush()
         yield copy.name
-
-
-def write_table(
-    path: str,
-    table: pa.Table,
-    *,
-    metadata: Mapping[str, str] | None = None,
-    row_group_size: int | None = None,
-    compression: str | dict[str, str] = "zstd",
-    use_dictionary: bool | list[str] = True,
-) -> FileInfo:
-    """Writes an Arrow table as Parquet with `metadata` in its schema; the info tells its rows.
-
-    `compression` and `use_dictionary` may be given by column: packed codes shrink by neither.
-    """
-    import pyarrow.parquet as pq
-
-    stamped = {**(table.schema.metadata or {}), **(metadata or {})}
-    with open_write(path) as file:
-        pq.write_table(
-            table.replace_schema_metadata(stamped),
-            file,
-            row_group_size=row_group_size,
-            compression=compression,
-            use_dictionary=use_dictionary,
-        )
-    return with_rows(file.info, table.num_rows)
-
-
-def with_rows(info: FileInfo, rows: int) -> FileInfo:
-    """`info` of a file that holds so many rows."""
-    return dataclasses.replace(info, rows=rows)
-
-
-def read_table(
-    path: str, columns: Sequence[str] | None = None, *, row_groups: Sequence[int] | None = None
-) -> pa.Table:
-    """A Parquet file, or some of its columns and row groups, as an Arrow table.
-
-    Raises: IndexFormatError where it is damaged; HashbeamError where it cannot be read.
-    """
-    with _parquet(path) as file:
-        names = None if columns is None else list(columns)
-        missing = set(names or []) - set(file.schema_arrow.names)
-        if missing:
-            raise IndexFormatError(
-                f"{path} has no column {', '.join(sorted(missing))}; "
-                "run `hashbeam verify` on the index"
-            )
-        if row_groups is None:
-            return file.read(columns=names)
-        return file.read_row_groups(list(row_groups), columns=names)
-
-
-def read_metadata(path: str) -> dict[str, str]:
-    """What `write_table` put into the schema of a Parquet file."""
-    with _parquet(path) as file:
-        found = file.schema_arrow.metadata or {}
-        return {key.decode(): value.decode() for key, value in found.items()}
-
-
-@contextlib.contextmanager
-def _parquet(path: str) -> Iterator[Any]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with reading(path), stores.open_read(path) as source:
-        try:
-            with pq.ParquetFile(source) as file:
-                yield file
-        except (OSError, ValueError, pa.ArrowException) as error:
-            if getattr(error, "errno", None) is not None:
-                raise  # the store's own complaint; Arrow's about the content bear no number
-            reason = str(error).splitlines()[0]
-            raise IndexFormatError(
-                f"{path} is not a whole Parquet file ({reason}); run `hashbeam verify` on the index"
-            ) from error

@@ -5,27 +5,26 @@ Whatever cannot be looked at counts as not there: the next to try is the decoder
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import os
 import stat
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pipelines import stores
 from pipelines.content import content_checksum
-from pipelines.stores import is_remote, local
+from pipelines.stores import is_remote, local, side_by_side
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 GONE = -1  # the size of a file that is not there
-# Asked at once: a question to a local disk costs 2 µs and to a network drive or an object store
-# a thousand times more, all of it waiting.
-LOCAL_THREADS, REMOTE_THREADS = 4, 32
+# Asked at once: a question to a local disk costs 2 µs and to a network drive a thousand times more,
+# all of it waiting. Of an object store, `stores.READERS`.
+LOCAL_THREADS = 4
 CHUNK = 1024  # local files that a thread is given at once, so that handing over costs nothing
 
 Item = TypeVar("Item")
@@ -59,38 +58,24 @@ def modified(uri: str) -> float | None:
 
 
 def _in_threads(ask: Callable[[str], Item], uris: Sequence[str]) -> list[Item]:
-    remote = any(map(is_remote, uris))
-    size = 1 if remote else CHUNK
-    if len(uris) <= size:
-        return list(map(ask, uris))
-    with concurrent.futures.ThreadPoolExecutor(REMOTE_THREADS if remote else LOCAL_THREADS) as pool:
-        chunks = (uris[first : first + size] for first in range(0, len(uris), size))
-        return [item for part in pool.map(lambda c: list(map(ask, c)), chunks) for item in part]
+    if any(map(is_remote, uris)):
+        return side_by_side(ask, uris)
+    chunks = [uris[first : first + CHUNK] for first in range(0, len(uris), CHUNK)]
+    asked = side_by_side(lambda chunk: list(map(ask, chunk)), chunks, LOCAL_THREADS)
+    return [item for part in asked for item in part]
 
 
 def _ask(uri: str) -> tuple[int, float]:
     try:
         if is_remote(uri):
-            return _ask_store(uri)
+            size, time = stores.remote(uri).stat(uri) or (GONE, None)
+            return size, np.nan if time is None else time
         status = os.stat(local(uri))
     except Exception:  # every store has errors of its own
         return GONE, np.nan
     if not stat.S_ISREG(status.st_mode):
         return GONE, np.nan
     return status.st_size, status.st_mtime
-
-
-def _ask_store(uri: str) -> tuple[int, float]:
-    if uri.startswith("gs://"):
-        store: Any = stores.remote(uri)
-        found = store._stat(uri)
-        return (GONE, np.nan) if found is None else (int(found.size), found.updated.timestamp())
-    from apache_beam.io.filesystems import FileSystems  # seconds, and only for other stores
-
-    # Not match(): a name may hold what that takes for a pattern.
-    data = FileSystems.get_filesystem(uri).metadata(uri)
-    time = data.last_updated_in_seconds
-    return int(data.size_in_bytes), float(time) if time else np.nan
 
 
 def _checksum(uri: str) -> bytes | None:

@@ -31,7 +31,7 @@ from apache_beam.utils.shared import Shared
 
 from hashing.decoder import Decoder
 from hashing.errors import CatalogError, HashbeamError
-from pipelines import io
+from pipelines import io, parquet
 from pipelines.answers import Answer, Query, ask, in_one_line
 from pipelines.catalog import catalog_digest, read_catalog
 from pipelines.opened import open_index
@@ -216,7 +216,7 @@ class _Opened:
 def answer_part(job: LookupJob, part: int, opened: _Opened, decoder: Decoder) -> None:
     """Answer the queries of a part, and write its failures and then its matches."""
     options = job.options
-    table = io.read_table(job.path("queries.parquet"), row_groups=[part])
+    table = parquet.read_table(job.path("queries.parquet"), row_groups=[part])
     queries = [
         Query(row["query_id"], row["uri"], row["start_s"] or 0.0, row["duration_s"])
         for row in table.to_pylist()
@@ -242,7 +242,7 @@ def answer_part(job: LookupJob, part: int, opened: _Opened, decoder: Decoder) ->
     }
     failures = pa.Table.from_pylist(_failures(answers), schema=FAILURES)
     if failures.num_rows:
-        io.write_table(job.part_path("failures", part), failures, metadata=metadata)
+        parquet.write_table(job.part_path("failures", part), failures, metadata=metadata)
     else:
         io.remove(job.part_path("failures", part))  # of an attempt that was killed
     names = MATCHES.names[1:]
@@ -252,7 +252,7 @@ def answer_part(job: LookupJob, part: int, opened: _Opened, decoder: Decoder) ->
         for match in answer.matches
     ]
     matches = pa.Table.from_pylist(rows, schema=MATCHES)
-    io.write_table(job.part_path("matches", part), matches, metadata=metadata)
+    parquet.write_table(job.part_path("matches", part), matches, metadata=metadata)
 
 
 def _failures(answers: Iterable[Answer]) -> list[dict[str, str]]:
@@ -308,7 +308,9 @@ def _prepare(options: LookupOptions, queries: pa.Table, manifest: Manifest) -> L
             f"{options.out} holds all answers already: name a new folder with --out"
         )
     if not io.exists(job.path("queries.parquet")):
-        io.write_table(job.path("queries.parquet"), queries, row_group_size=job.queries_per_part)
+        parquet.write_table(
+            job.path("queries.parquet"), queries, row_group_size=job.queries_per_part
+        )
     return job
 
 
@@ -322,7 +324,7 @@ def _finished(job: LookupJob) -> int:
 def _count(job: LookupJob, n_parts: int, n_queries: int) -> dict[str, int]:
     counts = {"failed": 0, "unmatched": 0}
     for part in range(n_parts):
-        metadata = io.read_metadata(job.part_path("matches", part))
+        metadata = parquet.read_metadata(job.part_path("matches", part))
         for name in counts:
             counts[name] += int(metadata[name])
     return {"queries": n_queries, "matched": n_queries - sum(counts.values()), **counts}

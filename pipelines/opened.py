@@ -17,7 +17,7 @@ from hashing.matrix import CodeMatrices, CodeMatrix
 from hashing.models import list_models, load_model
 from hashing.search import PROBES, Searcher
 from hashing.shards import Shard, TableSet
-from pipelines import io
+from pipelines import io, parquet
 from pipelines.pages import PageCache
 from pipelines.remote_index import RemoteMatrices, RemoteTables
 from pipelines.stores import is_remote, local, side_by_side
@@ -123,7 +123,7 @@ class IndexTracks:
         first = self._segments[segment].first_part
         paths = [self._paths.get((segment, first + part)) for part in parts if part not in read]
         known = [path for path in paths[:CACHED_PARTS] if path is not None]
-        tables = side_by_side(lambda path: io.read_table(io.join(self._index, path)), known)
+        tables = side_by_side(lambda path: parquet.read_table(io.join(self._index, path)), known)
         self._fetched = dict(zip(known, tables, strict=True))
 
     def _read_part(self, segment: int, part: int) -> tuple[Ints, Ints, pa.Table]:
@@ -135,7 +135,7 @@ class IndexTracks:
             )
         table = self._fetched.pop(path, None)
         if table is None:
-            table = io.read_table(io.join(self._index, path))
+            table = parquet.read_table(io.join(self._index, path))
         spans = table["gids"].to_numpy().astype(np.int64)
         ordinals = table["ordinal"].to_numpy().astype(np.int64)
         read = self._read.setdefault(segment, [])
@@ -147,7 +147,7 @@ class IndexTracks:
         removals = self._segments[segment].removals
         if removals is None:
             return np.empty(0, dtype=np.int64)
-        table = io.read_table(io.join(self._index, removals.path), ["ordinal"])
+        table = parquet.read_table(io.join(self._index, removals.path), ["ordinal"])
         return np.sort(table["ordinal"].to_numpy().astype(np.int64))
 
 

@@ -25,9 +25,10 @@ from hashing.decoder import Decoder
 from hashing.encoders import Hasher, TrackCodes
 from hashing.errors import AudioError, HashbeamError
 from hashing.matrix import write_matrix
-from pipelines import io
-from pipelines.content import CONTENT_BYTES, file_checksum
+from pipelines import io, parquet
+from pipelines.content import file_checksum
 from pipelines.disambiguation.store import Heard, as_heard, write_embeddings
+from pipelines.file_state import FILE_STATE, FileState
 from pipelines.look import modified
 from pipelines.plain import write_plain
 from pipelines.runs import Receipt, Run, new_attempt
@@ -40,12 +41,7 @@ FAILURES = pa.schema(
     [(name, pa.string()) for name in ("track_id", "uri", "stage", "error", "message")]
 )
 # What change detection needs to know of a file: one that failed is tried again when it differs.
-_FILE = {
-    "etag": pa.string(),
-    "size": pa.int64(),
-    "mtime": pa.float64(),
-    "content": pa.binary(CONTENT_BYTES),
-}
+_FILE = {"etag": pa.string(), **FILE_STATE}
 TRACK_FAILURES = pa.schema([*FAILURES, *_FILE.items()])
 # What hashbeam says about a track, in the order of the columns; the catalogue's own follow.
 MEASURED = {
@@ -58,7 +54,7 @@ MEASURED = {
     **_FILE,
 }
 # Of these a column of the catalogue with the same name is kept beside, as catalog_NAME.
-OWN = ("ordinal", "snippets", "gids", "duration_s", "size", "mtime", "content")
+OWN = ("ordinal", "snippets", "gids", "duration_s", *FILE_STATE)
 _JUDGED_BY_EAR = ("silent", "too-short")  # found while hashing; all other kinds while decoding
 
 
@@ -74,19 +70,6 @@ class HashJob:
     max_seconds: float
     timeout_s: float
     embeddings: bool = False
-
-
-@dataclasses.dataclass
-class FileState:
-    """A file as it was when it was decoded: bytes, Unix seconds, `content_checksum`.
-
-    Unknown (None) of a file that is not there; the time also of a remote file whose store tells
-    none.
-    """
-
-    size: int | None = None
-    mtime: float | None = None
-    content: bytes | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +117,7 @@ def write_parts(run: Run, catalog: pa.Table) -> None:
     """
     path = catalog_path(run)
     if not io.exists(path):
-        io.write_table(path, catalog, row_group_size=tracks_per_part(catalog.num_rows))
+        parquet.write_table(path, catalog, row_group_size=tracks_per_part(catalog.num_rows))
 
 
 def hash_part(
@@ -154,7 +137,7 @@ def hash_part(
     Raises: HashbeamError where something cannot be written; never for a track.
     """
     started, cpu_s = time.time(), _cpu_s(decoder)
-    tracks = io.read_table(catalog_path(job.run), row_groups=[part])
+    tracks = parquet.read_table(catalog_path(job.run), row_groups=[part])
     hashed: list[_Hashed] = []
     heard: list[Heard] = []
     failures: list[dict[str, Any]] = []
@@ -322,9 +305,7 @@ def _tracks_table(tracks: pa.Table, hashed: list[_Hashed], first: int) -> pa.Tab
         "snippets": [len(track.codes.snippet) for track in hashed],
         "gids": [track.gids for track in hashed],
         "duration_s": [track.codes.duration_s for track in hashed],
-        "size": [track.file.size for track in hashed],
-        "mtime": [track.file.mtime for track in hashed],
-        "content": [track.file.content for track in hashed],
+        **{name: [getattr(track.file, name) for track in hashed] for name in FILE_STATE},
     }
     columns = {}
     for name, kind in MEASURED.items():
@@ -343,7 +324,7 @@ def _tracks_table(tracks: pa.Table, hashed: list[_Hashed], first: int) -> pa.Tab
 def _write(
     run: Run, kind: str, part: int, attempt: str, table: pa.Table, hasher: Hasher
 ) -> FileEntry:
-    info = io.write_table(
+    info = parquet.write_table(
         run.attempt_path(kind, part_name(part), attempt, ".parquet"),
         table,
         metadata=_stamp(hasher),

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from hashing.errors import HashbeamError
-from pipelines import io
+from pipelines import io, parquet
 from pipelines.io import FileInfo
 
 # Bytes of the values of a row group: a page of Parquet has 2 GiB at most.
@@ -80,7 +80,7 @@ def write_plain(
         first += group.num_rows
     with io.open_write(path) as file:
         file.write(memoryview(data))
-    return io.with_rows(file.info, table.num_rows), groups
+    return parquet.with_rows(file.info, table.num_rows), groups
 
 
 def rows_of(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from typing import Any
 from hashing.errors import HashbeamError, IndexFormatError
 from pipelines import io
 from pipelines.io import FileInfo
+from pipelines.publication import finish_publication
 from pipelines.records import Record
 from pipelines.versions import (
     FIRST_VERSION,
@@ -24,7 +25,6 @@ from pipelines.versions import (
     FileEntry,
     current_version,
     dump_json,
-    finish_publication,
     is_temporary,
     load_json,
     open_manifest,

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from hashing.errors import CatalogError
-from pipelines import io
+from pipelines import io, parquet
 from pipelines.stores import is_remote
 
 # fmt: off
@@ -155,7 +155,7 @@ def write_catalog(table: pa.Table, path: str, kind: str) -> None:
         uris = [uri.removeprefix(base) for uri in table["uri"].to_pylist()]
         table = table.set_column(1, "uri", pa.array(uris, pa.string()))
     if kind == "parquet":
-        io.write_table(path, table)
+        parquet.write_table(path, table)
         return
     text = text_io.StringIO(newline="")
     rows = table.to_pylist()

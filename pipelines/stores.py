@@ -107,6 +107,9 @@ class Remote(Protocol):
     def size(self, path: str) -> int | None:
         """The size of an object in bytes, or None where there is none of this name."""
 
+    def stat(self, path: str) -> tuple[int, float | None] | None:
+        """Its size, and when it was modified, Unix seconds, where the store tells; as `size`."""
+
     def list_dir(self, path: str) -> list[str]:
         """The names in a folder, sorted."""
 
@@ -134,8 +137,10 @@ def _remote(scheme: str) -> Remote:
     return BeamStore()
 
 
-def side_by_side(action: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """`action` of every item, in order, up to `READERS` at once; for what waits for a store.
+def side_by_side(
+    action: Callable[[Item], Result], items: Iterable[Item], readers: int = READERS
+) -> list[Result]:
+    """`action` of every item, in order, up to `readers` at once; for what waits for a store.
 
     >>> side_by_side(abs, [-1, 2])
     [1, 2]
@@ -146,8 +151,8 @@ def side_by_side(action: Callable[[Item], Result], items: Iterable[Item]) -> lis
     from concurrent.futures import ThreadPoolExecutor  # not needed for what is local
 
     # Threads of its own: those of a pool that is kept would be gone in a forked process.
-    with ThreadPoolExecutor(min(READERS, len(todo)), "hashbeam-reader") as readers:
-        return list(readers.map(action, todo))
+    with ThreadPoolExecutor(min(readers, len(todo)), "hashbeam-reader") as pool:
+        return list(pool.map(action, todo))
 
 
 def open_read(path: str) -> BinaryIO:

@@ -15,11 +15,11 @@ import os
 import time
 
 from pipelines import io
-from pipelines.history import published_versions, read_manifest
+from pipelines.history import published_versions
 from pipelines.lock import LEASE_S, IndexLock
 from pipelines.look import GONE, look_at
 from pipelines.stores import is_remote, local
-from pipelines.versions import KINDS, Manifest, is_temporary
+from pipelines.versions import KINDS, Manifest, is_temporary, read_manifest
 
 # A worker of a run whose launcher has died may still write: what is younger stays.
 GRACE_S = LEASE_S

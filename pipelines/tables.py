@@ -27,7 +27,7 @@ from hashing.tables import (
     plan_key_ranges,
     plan_segments,
 )
-from pipelines import io
+from pipelines import io, parquet
 from pipelines.options import MIN_KEY_BITS
 from pipelines.parts import part_name
 from pipelines.runs import Receipt, Run, new_attempt
@@ -209,8 +209,8 @@ def _codes(segment: SegmentCodes) -> Iterator[tuple[NDArray[np.uint8], int]]:
     for path, tracks_path, first_gid in zip(
         segment.paths, segment.tracks_paths, segment.first_gids, strict=True
     ):
-        table = io.read_table(path, ["snippet", "code"]).combine_chunks()
-        tracks = io.read_table(tracks_path, ["snippets", "gids"])
+        table = parquet.read_table(path, ["snippet", "code"]).combine_chunks()
+        tracks = parquet.read_table(tracks_path, ["snippets", "gids"])
         chunk = table["code"].chunk(0)
         width = chunk.type.byte_width
         data = np.frombuffer(chunk.buffers()[1], np.uint8)[chunk.offset * width :]

@@ -48,7 +48,8 @@ KINDS = (
 )
 
 _VERSION = re.compile(r"\d{6,}")
-_CURRENT, _HISTORY, _LOCK, _VERSIONS = "CURRENT", "HISTORY", "LOCK", "versions"
+CURRENT, VERSIONS = "CURRENT", "versions"
+_LOCK = "LOCK"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,7 +222,7 @@ def version_path(index: str, version: str, *parts: str) -> str:
     >>> version_path("music.index", "000001", "manifest.json")
     'music.index/versions/000001/manifest.json'
     """
-    return io.join(index, _VERSIONS, version, *parts)
+    return io.join(index, VERSIONS, version, *parts)
 
 
 def dump_json(record: Record) -> bytes:
@@ -253,21 +254,45 @@ def load_json(data: bytes, where: str) -> dict[str, Any]:
     return values
 
 
+def is_version(name: str) -> bool:
+    """Whether a name looks like a version.
+
+    >>> is_version("000012"), is_version("12"), is_version("00001a")
+    (True, False, False)
+    """
+    return _VERSION.fullmatch(name) is not None
+
+
 def current_version(index: str) -> str | None:
     """The published version of an index, or None where none has been published."""
-    return _pointer(index)[0]
+    return read_pointer(index)[0]
 
 
-def _pointer(index: str) -> tuple[str | None, str | None]:
+def read_pointer(index: str) -> tuple[str | None, str | None]:
     """The published version, and the stamp of the pointer that names it."""
-    path = io.join(index, _CURRENT)
+    path = io.join(index, CURRENT)
     found = io.read_stamped(path)
     if found is None:
         return None, None
     version = found.data.decode("utf-8", "replace").strip()
-    if not _VERSION.fullmatch(version):
+    if not is_version(version):
         raise damaged(f"{path} names no version: {version[:40]!r}")
     return version, found.stamp
+
+
+def read_manifest(index: str, version: str) -> Manifest | None:
+    """The manifest of a version; None where it has none.
+
+    Raises: IndexFormatError where it is damaged, or that of another version.
+    """
+    where = version_path(index, version, "manifest.json")
+    data = io.read_if_exists(where)
+    if data is None:
+        return None
+    manifest = Manifest.from_json(load_json(data, where), where)
+    if manifest.version != version:
+        raise damaged(f"{where} is of version {manifest.version}, not {version}")
+    return manifest
 
 
 def open_manifest(index: str, version: str | None = None) -> Manifest:
@@ -276,118 +301,21 @@ def open_manifest(index: str, version: str | None = None) -> Manifest:
     Raises: HashbeamError where there is no such index or version; IndexFormatError where its
         manifest is damaged or of another format version.
     """
-    if version is not None and not _VERSION.fullmatch(version):
+    if version is not None and not is_version(version):
         raise HashbeamError(f"{version!r} is no version; they look like {FIRST_VERSION}")
     wanted = version or current_version(index)
     while wanted is not None:
-        where = version_path(index, wanted, "manifest.json")
-        data = io.read_if_exists(where)
-        if data is not None:
-            manifest = Manifest.from_json(load_json(data, where), where)
-            if manifest.version != wanted:
-                raise damaged(f"{where} is of version {manifest.version}, not {wanted}")
+        manifest = read_manifest(index, wanted)
+        if manifest is not None:
             return manifest
         if version is not None:
             raise HashbeamError(f"{index} has no version {version}; see `hashbeam info {index}`")
         # The version may have been retired between the two reads: then CURRENT has moved.
         missing, wanted = wanted, current_version(index)
         if wanted == missing:
+            where = version_path(index, missing, "manifest.json")
             raise damaged(f"{where} is missing, though CURRENT names it")
     raise HashbeamError(_why_no_index(index))
-
-
-def publish(index: str, manifest: Manifest) -> None:
-    """Makes a finished version the published one: the manifest first, then the pointer.
-
-    A kill at any moment leaves the old version published or the new one, never neither. After
-    the pointer has moved, the run's work folder and the files of attempts that did not count are
-    deleted. The caller holds the lock.
-
-    Raises: HashbeamError where a file of the version is missing or of another size, or another
-        version has been published since `manifest.parent`, or is at this moment.
-    """
-    where = version_path(index, manifest.version, "manifest.json")
-    # Before the pointer: a manifest that is published later is not overwritten.
-    earlier = io.read_stamped(where)
-    published = current_version(index)
-    if published != manifest.parent:
-        raise HashbeamError(
-            f"{index} has version {published} published, but this run started from "
-            f"{manifest.parent}; run `hashbeam reindex --index {index}`"
-        )
-    folder = version_path(index, manifest.version)
-    prefix = f"{_VERSIONS}/{manifest.version}/"
-    sizes = io.list_files(folder)
-    for path, size in zip(
-        manifest.files.column("path"), manifest.files.column("bytes"), strict=True
-    ):
-        found = sizes.get(path.removeprefix(prefix)) if path.startswith(prefix) else size
-        if found != size:
-            raise HashbeamError(
-                f"{io.join(index, path)} should have {size} bytes and has {found}; "
-                "nothing was published, run the same command again"
-            )
-    if io.replace_if(where, dump_json(manifest), earlier.stamp if earlier else None) is None:
-        raise _raced(index)
-    move_pointer(index, manifest.version, published)
-    finish_publication(index, manifest)
-
-
-def move_pointer(index: str, version: str, published: str | None) -> None:
-    """Makes `version` the published one in place of `published`, which is noted in HISTORY first.
-
-    A kill between the two leaves a line too many, of the version that is published still; the
-    next move does not repeat it. The caller holds the lock.
-
-    Raises: HashbeamError where another version than `published` is published.
-    """
-    found, stamp = _pointer(index)
-    if found != published:
-        raise _raced(index)
-    if published is not None:
-        path = io.join(index, _HISTORY)
-        if past_versions(index)[-1:] != [published]:
-            lines = (io.read_if_exists(path) or b"") + f"{published} {utc_now()}\n".encode()
-            io.write_bytes(path, lines)
-    if io.replace_if(io.join(index, _CURRENT), f"{version}\n".encode(), stamp) is None:
-        raise _raced(index)
-
-
-def _raced(index: str) -> HashbeamError:
-    return HashbeamError(
-        f"{index}: another writer has published at the same time; nothing was published by "
-        "this one, run the same command again"
-    )
-
-
-def past_versions(index: str) -> list[str]:
-    """The versions that HISTORY names, oldest first; one may be there several times.
-
-    Raises: IndexFormatError where it is damaged.
-    """
-    path = io.join(index, _HISTORY)
-    lines = (io.read_if_exists(path) or b"").decode("utf-8", "replace").splitlines()
-    versions = [line.split(" ")[0] for line in lines]
-    if bad := [name for name in versions if not _VERSION.fullmatch(name)]:
-        raise damaged(f"{path} names no version: {bad[0][:40]!r}")
-    return versions
-
-
-def finish_publication(index: str, manifest: Manifest) -> None:
-    """Deletes what the run that made a published version has left; harmless when repeated."""
-    folder = version_path(index, manifest.version)
-    named = set(manifest.files.column("path"))
-    gone = []
-    for name in sorted(io.list_files(folder)):
-        attempt = name.split("/", 1)[0] in KINDS and f"{_VERSIONS}/{manifest.version}/{name}"
-        if (attempt and attempt not in named) or is_temporary(name):
-            gone.append(io.join(folder, name))
-    gone += [io.join(index, name) for name in io.list_dir(index) if is_temporary(name)]
-    work = io.join(folder, "work")
-    # The plan tells that there is something to delete, so it goes last.
-    gone += [io.join(work, name) for name in io.list_files(work) if name != "plan.json"]
-    io.remove_all(gone)
-    io.remove_tree(work)
 
 
 def is_temporary(name: str) -> bool:
@@ -418,6 +346,6 @@ def _why_no_index(index: str) -> str:
         return f"{index}: there is no such index; make one with `hashbeam index --out {index}`"
     if not io.is_dir(index):
         return f"{index} is a file, not an index; name the folder that `hashbeam index` wrote"
-    if io.list_dir(io.join(index, _VERSIONS)):
+    if io.list_dir(io.join(index, VERSIONS)):
         return f"{index} is not finished yet; run the same `hashbeam index` command again"
     return f"{index} is no index: it has no CURRENT; name the folder that `hashbeam index` wrote"

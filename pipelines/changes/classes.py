@@ -24,8 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines import io
-from pipelines.content import CONTENT_BYTES
+from pipelines import parquet
+from pipelines.file_state import FILE_STATE
 
 CLASSES = (
     "unchanged",
@@ -67,9 +67,7 @@ CHANGES = pa.schema(
         "uri": pa.string(),  # of the catalogue; where it is removed that of the version
         "etag": pa.string(),
         # Of the file: as it was seen now, null where nobody looked; where it is removed, of old.
-        "size": pa.int64(),
-        "mtime": pa.float64(),
-        "content": pa.binary(CONTENT_BYTES),
+        **FILE_STATE,
         # Where the version has it; null where it does not.
         "segment": pa.int32(),
         "ordinal": pa.uint32(),
@@ -161,7 +159,7 @@ class Changes:
 def write_changes(path: str, changes: Changes) -> None:
     """Keeps the result of a comparison as Parquet."""
     metadata = {_COUNTS.decode(): json.dumps(changes.counts)}
-    io.write_table(path, changes.table, metadata=metadata)
+    parquet.write_table(path, changes.table, metadata=metadata)
 
 
 def read_changes(path: str) -> Changes:
@@ -169,7 +167,7 @@ def read_changes(path: str) -> Changes:
 
     Raises: HashbeamError where it cannot be read.
     """
-    table = io.read_table(path)
+    table = parquet.read_table(path)
     counts = json.loads((table.schema.metadata or {}).get(_COUNTS, b"{}"))
     return Changes(table.cast(CHANGES), counts)
 

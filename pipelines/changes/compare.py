@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from hashing.errors import IndexFormatError
 from pipelines.changes.classes import CLASSES, REASONS, Asked, rows_of
+from pipelines.file_state import FILE_STATE
 from pipelines.look import GONE, checksums, look_at
 
 Bools = npt.NDArray[np.bool_]
@@ -157,7 +158,7 @@ class _Judgement:
         columns |= {name: self._before[name] for name in ("segment", "ordinal", "duration_s")}
         columns["size"] = pa.array(self._sizes, mask=~seen)
         columns["mtime"] = pa.array(self._times, mask=~seen | np.isnan(self._times))
-        columns["content"] = pa.array(self._contents, pa.binary(16))
+        columns["content"] = pa.array(self._contents, FILE_STATE["content"])
         table = rows_of(classes, self._reasons, columns)
         return table.filter(pa.array(shown))
 
@@ -175,7 +176,7 @@ class _Judgement:
             return
         found = files.checksums(_texts(self._kept["uri"], rows))
         self._contents[rows] = found
-        contents = pa.array(found, pa.binary(16))
+        contents = pa.array(found, FILE_STATE["content"])
         equal = np.zeros(len(same_uri), bool)
         equal[rows] = _truth(pc.equal(contents, old.take(pa.array(rows)).combine_chunks()))
         asked = np.zeros(len(same_uri), bool)

@@ -19,7 +19,7 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from hashing.errors import HashbeamError
-from pipelines import io
+from pipelines import io, parquet
 from pipelines.changes.classes import Asked, Changes, collect, read_changes, write_changes
 from pipelines.changes.compare import Files, compare
 from pipelines.changes.memory import all_failures
@@ -133,7 +133,7 @@ def find_changes_on_beam(
     """
     asked, files = asked or Asked(), files or Files()
     path = io.join(folder, "catalog.parquet")
-    io.write_table(path, catalog, row_group_size=READ_ROWS)
+    parquet.write_table(path, catalog, row_group_size=READ_ROWS)
     live = sum(segment.tracks for segment in manifest.segments)
     partitions = partitions or -(-max(catalog.num_rows, live, 1) // PARTITION_TRACKS)
     job = FindChanges(index, manifest, path, catalog.num_rows, folder, partitions, asked, files)
@@ -182,7 +182,7 @@ def part_groups(manifest: Manifest) -> Iterator[Manifest]:
 
 def read_catalog_group(group: int, catalog: str) -> Iterator[tuple[str, pa.Table]]:
     """The rows of a row group as the side of the catalogue."""
-    table = io.read_table(catalog, row_groups=[group])
+    table = parquet.read_table(catalog, row_groups=[group])
     Metrics.counter("hashbeam", "catalog_rows").inc(table.num_rows)
     yield "catalog", catalog_side(table, group * READ_ROWS)
 

@@ -11,26 +11,25 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.content import CONTENT_BYTES
+from pipelines.file_state import FILE_STATE
 from pipelines.parts import MEASURED, OWN
 
 Hashes = npt.NDArray[np.uint64]
 
-_FILE = {"size": pa.int64(), "mtime": pa.float64(), "content": pa.binary(CONTENT_BYTES)}
 _NAMED = {"track_id": pa.string(), "uri": pa.string(), "etag": pa.string()}
 # `described` is what the rest of the row says: text, or a hash of it where it is sent around.
 CATALOG = pa.schema({"row": pa.int64(), **_NAMED, "described": pa.string()})
 INDEXED = pa.schema(
     {
         **_NAMED,
-        **_FILE,
+        **FILE_STATE,
         "segment": pa.int32(),
         "ordinal": pa.uint32(),
         "duration_s": pa.float64(),
         "described": pa.string(),
     }
 )
-FAILED = pa.schema({**_NAMED, **_FILE, "stage": pa.string()})
+FAILED = pa.schema({**_NAMED, **FILE_STATE, "stage": pa.string()})
 
 _ITEM, _VALUE, _COLUMN = "\x1d", "\x1e", "\x1f"  # separators of ASCII: no title has them
 

@@ -19,7 +19,7 @@ from apache_beam.utils.shared import Shared
 
 from hashing.artists.decoder import ArtistDecoder, HeardTrack
 from hashing.errors import AudioError, HashbeamError, ModelError
-from pipelines import io
+from pipelines import io, parquet
 from pipelines.disambiguation.store import (
     FOLDER,
     Heard,
@@ -62,7 +62,7 @@ def write_todo(job: EmbedJob, tracks: pa.Table) -> int:
     if not count:
         return 0
     size = max(TRACKS_PER_PART, -(-count // MAX_PARTS))
-    io.write_table(job.todo, tracks, row_group_size=size)
+    parquet.write_table(job.todo, tracks, row_group_size=size)
     return -(-count // size)
 
 
@@ -145,7 +145,7 @@ def embed_part(job: EmbedJob, part: int, ear: Ear) -> tuple[int, int]:
     Raises: HashbeamError where something cannot be written; never for a track.
     """
     started = time.time()
-    tracks = io.read_table(job.todo, row_groups=[part])
+    tracks = parquet.read_table(job.todo, row_groups=[part])
     heard: list[Heard] = []
     failures: list[dict[str, str]] = []
     for row, (track_id, uri) in enumerate(
@@ -165,7 +165,7 @@ def embed_part(job: EmbedJob, part: int, ear: Ear) -> tuple[int, int]:
         write_embeddings(path, tracks, heard, job.digest, counters)
     # Written last, also where nothing failed: it says that the part is finished.
     path = io.join(job.work, "failures", f"part-{part:05d}-{attempt}.parquet")
-    io.write_table(path, pa.Table.from_pylist(failures, schema=FAILURES))
+    parquet.write_table(path, pa.Table.from_pylist(failures, schema=FAILURES))
     return len(heard), len(failures)
 
 
@@ -177,7 +177,7 @@ def finished_parts(job: EmbedJob) -> int:
 def read_failures(job: EmbedJob) -> pa.Table:
     """What the workers could not hear, each track once, by track id."""
     folder = io.join(job.work, "failures")
-    tables = [io.read_table(io.join(folder, name)) for name in io.list_dir(folder)]
+    tables = [parquet.read_table(io.join(folder, name)) for name in io.list_dir(folder)]
     table = pa.concat_tables(tables) if tables else FAILURES.empty_table()
     rows = {row["track_id"]: row for row in table.to_pylist()}
     return pa.Table.from_pylist([rows[key] for key in sorted(rows)], schema=FAILURES)

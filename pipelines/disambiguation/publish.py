@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from hashing.decoder import Decoder
-from pipelines import io
+from pipelines import io, parquet
 from pipelines.disambiguation import results
 from pipelines.disambiguation.group import Groups
 from pipelines.disambiguation.judge import Judged, count_by_status
@@ -150,7 +150,8 @@ def publish(options: DisambiguateOptions, found: Findings) -> Summary:
     _write_failures(out, found.failures)
     stamp = {"hashbeam_format": str(FORMAT_VERSION), "run_id": found.run_id}
     files = [
-        io.write_table(io.join(out, name), table, metadata=stamp) for name, table in tables.items()
+        parquet.write_table(io.join(out, name), table, metadata=stamp)
+        for name, table in tables.items()
     ]
     if found.figures is None:
         io.remove(io.join(out, METRICS))
@@ -274,7 +275,7 @@ def _write_failures(out: str, failures: pa.Table) -> None:
     folder = io.join(out, "failures")
     path = io.join(folder, "part-00000.parquet")
     if failures.num_rows:
-        io.write_table(path, failures)
+        parquet.write_table(path, failures)
     else:
         io.remove(path)
 

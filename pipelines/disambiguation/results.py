@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hashing.errors import HashbeamError
-from pipelines import io
+from pipelines import io, parquet
 from pipelines.disambiguation.cluster import Before
 from pipelines.disambiguation.group import Groups
 from pipelines.disambiguation.judge import Judged
@@ -188,7 +188,7 @@ class Earlier:
     def proposals(self) -> pa.Table | None:
         """The rows of ``proposals.parquet``."""
         path = io.join(self.folder, PROPOSALS)
-        return io.read_table(path) if self.run_id and io.exists(path) else None
+        return parquet.read_table(path) if self.run_id and io.exists(path) else None
 
     def decidable(self) -> dict[str, DecidedProposal]:
         """The proposals by id."""
@@ -218,8 +218,8 @@ def load_earlier(folder: str) -> Earlier:
             f"{io.join(folder, RUN)} is not that of a run of disambiguate; name another folder"
         ) from None
     columns = ["name", "track_id", "considered"]
-    members = io.read_table(io.join(folder, MEMBERSHIPS), columns).combine_chunks()
-    names = io.read_table(io.join(folder, GROUPS), ["name", "highest", "status"])
+    members = parquet.read_table(io.join(folder, MEMBERSHIPS), columns).combine_chunks()
+    names = parquet.read_table(io.join(folder, GROUPS), ["name", "highest", "status"])
     # Rows of one name follow each other.
     runs_of = pc.run_end_encode(members["name"].combine_chunks()) if len(members) else None
     places: dict[str, tuple[int, int]] = {}

@@ -19,7 +19,7 @@ import pyarrow as pa
 from hashing.artists.names import NameRules
 from hashing.errors import HashbeamError, UsageError
 from hashing.models import DEFAULT_ARTIST_MODEL
-from pipelines import io
+from pipelines import io, parquet
 from pipelines.catalog import catalog_digest, read_catalog
 from pipelines.disambiguation import embed
 from pipelines.disambiguation.cluster import Rules
@@ -267,7 +267,7 @@ def _check_failures(options: DisambiguateOptions, failures: pa.Table, wanted: in
     if failures.num_rows <= options.max_failures * wanted:
         return
     path = io.join(options.out, "failures", "part-00000.parquet")
-    io.write_table(path, failures)
+    parquet.write_table(path, failures)
     kinds = Counter(failures["error"].to_pylist())
     told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     raise HashbeamError(

@@ -22,7 +22,7 @@ import pyarrow as pa
 from hashing.artists.decoder import HeardTrack
 from hashing.artists.measures import MEASURES
 from hashing.errors import AudioError, IndexFormatError, UsageError
-from pipelines import io
+from pipelines import io, parquet
 from pipelines.io import FileInfo
 from pipelines.runs import new_attempt
 from pipelines.stores import is_remote, local
@@ -118,7 +118,7 @@ def write_embeddings(
         }
     )
     stamp = {"hashbeam_format": str(FORMAT_VERSION), "model_digest": digest, **counters}
-    return io.write_table(path, table, metadata=stamp, use_dictionary=False)
+    return parquet.write_table(path, table, metadata=stamp, use_dictionary=False)
 
 
 def check_index(index: str, digest: str) -> str:
@@ -189,7 +189,7 @@ def find_stored(files: Sequence[str], catalog: pa.Table, digest: str) -> Stored:
             continue
         dimensions = width
         paths.append(path)
-        table = io.read_table(path, [*_IDENTITY, *MEASURE_COLUMNS])
+        table = parquet.read_table(path, [*_IDENTITY, *MEASURE_COLUMNS])
         sounds = np.stack([table[name].to_numpy() for name in MEASURE_COLUMNS], axis=1)
         for at, stored in enumerate(table.select(_IDENTITY).to_pylist()):
             row = row_of.get(stored["track_id"], -1)
@@ -210,7 +210,7 @@ def read_embeddings(stored: Stored, out: Floats) -> npt.NDArray[np.bool_]:
     for number, path in enumerate(stored.paths):
         rows = np.flatnonzero(stored.file == number)
         if rows.size:
-            column = io.read_table(path, ["embedding"])["embedding"].combine_chunks()
+            column = parquet.read_table(path, ["embedding"])["embedding"].combine_chunks()
             values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
             chosen = values[stored.place[rows]]
             good[rows] = np.isfinite(chosen).all(axis=1)
@@ -226,10 +226,10 @@ def adopt(stored: Stored, folder: str, others: Sequence[str]) -> None:
     for number, path in enumerate(stored.paths):
         rows = np.sort(stored.place[stored.file == number])
         if path in others and rows.size:
-            table = io.read_table(path)
+            table = parquet.read_table(path)
             kept = table.take(pa.array(rows))
             target = io.join(folder, FOLDER, f"part-{new_attempt()}.parquet")
-            io.write_table(target, kept, use_dictionary=False)
+            parquet.write_table(target, kept, use_dictionary=False)
 
 
 def forget_stale(stored: Stored, folder: str) -> None:
@@ -261,7 +261,7 @@ def _width(path: str, digest: str) -> int:
     import pyarrow.parquet as pq
 
     try:
-        if io.read_metadata(path).get("model_digest") != digest:
+        if parquet.read_metadata(path).get("model_digest") != digest:
             return 0
         with io.local_copy(path) as copy:
             schema = pq.read_schema(copy)

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from hashing.errors import CatalogError, HashbeamError, UsageError
-from pipelines import io
+from pipelines import io, parquet
 from pipelines.catalog import read_catalog
 from pipelines.options import Checker, add_output_arguments
 from pipelines.report.forgiving_claims import claims
@@ -311,7 +311,7 @@ def _write(out: str, figures: dict[str, Any]) -> None:
     for name, rows in figures["tables"].items():
         names = list(dict.fromkeys(name for row in rows for name in row))
         columns = {name: [row.get(name) for row in rows] for name in names}
-        io.write_table(io.join(out, f"{name}.parquet"), pa.table(columns), metadata=metadata)
+        parquet.write_table(io.join(out, f"{name}.parquet"), pa.table(columns), metadata=metadata)
     io.write_bytes(io.join(out, "report.html"), forgiving_page(figures).encode() + b"\n")
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from hashing.decoder import Decoder
 from hashing.errors import CatalogError, HashbeamError
 from hashing.metrics import ENOUGH_NEGATIVES
-from pipelines import io
+from pipelines import io, parquet
 from pipelines.answers import MIN_SCORE, in_one_line
 from pipelines.catalog import read_catalog
 from pipelines.evaluation.accuracy import Result, summarise
@@ -193,4 +193,4 @@ def _write(out: str, figures: dict[str, Any], results: Sequence[Result]) -> None
     table = pa.Table.from_pylist([dataclasses.asdict(result) for result in results])
     digests = dict.fromkeys(system["model"]["digest"] for system in figures["systems"])
     metadata = {"hashbeam_format": str(FORMAT_VERSION), "hasher_digest": " ".join(digests)}
-    io.write_table(io.join(out, "queries.parquet"), table, metadata=metadata)
+    parquet.write_table(io.join(out, "queries.parquet"), table, metadata=metadata)

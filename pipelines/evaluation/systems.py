@@ -17,7 +17,7 @@ from hashing.encoders import QueryCodes
 from hashing.errors import AudioError
 from hashing.ranking import Codes
 from hashing.search import Searcher
-from pipelines import io
+from pipelines import io, parquet
 from pipelines.evaluation.accuracy import PLACE_TOLERANCE_S, Result
 from pipelines.evaluation.questions import SAMPLE_RATE, Question, Tracks
 from pipelines.opened import IndexTracks, open_index
@@ -223,7 +223,7 @@ def _held(path: str, manifest: Manifest, tracks: IndexTracks) -> dict[str, Held]
     first_parts = {segment.id: segment.first_part for segment in manifest.segments}
     held: dict[str, Held] = {}
     for file, segment, part in manifest.files.tuples("path", "segment", "part", kind="tracks"):
-        table = io.read_table(io.join(path, file), columns)
+        table = parquet.read_table(io.join(path, file), columns)
         gids = table["gids"].to_numpy().astype(np.int64)
         start = int(tracks.starts[segment][part - first_parts[segment]])
         firsts = start + np.cumsum(gids) - gids

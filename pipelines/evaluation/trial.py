@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from hashing.models import DEFAULT_MODEL
-from pipelines import io
+from pipelines import parquet
 from pipelines.evaluation.options import EvaluateOptions
 from pipelines.evaluation.questions import leave_out
 from pipelines.evaluation.systems import OpenedIndex
@@ -38,7 +38,7 @@ def trial_indexes(
         paths = [f"{scratch}/{number}" for number in range(len(models))]
         otherwise = [model or DEFAULT_MODEL for model in models]
         kept = kept_rows(catalog.to_pylist(), asked, options)
-        io.write_table(f"{scratch}/catalog.parquet", catalog.take(pa.array(kept)))
+        parquet.write_table(f"{scratch}/catalog.parquet", catalog.take(pa.array(kept)))
         for model, path in zip(models, paths, strict=True):
             _make_index(options, f"{scratch}/catalog.parquet", model, path, beam_args)
     opened = [OpenedIndex(path, model) for path, model in zip(paths, models, strict=True)]

@@ -16,7 +16,7 @@ import pytest
 from faulty_proxy import Fault, FaultyProxy
 
 from hashing.errors import HashbeamError
-from pipelines import gcs, io, patience
+from pipelines import gcs, io, parquet, patience
 from pipelines.lock import IndexLock
 
 BIG = bytes(range(256)) * 33_000  # 8.4 MB: more than goes out in one request
@@ -161,7 +161,7 @@ def test_what_lasts_is_one_line_that_names_the_object(
     with pytest.raises(HashbeamError, match=rf"^cannot read {folder}: {told}"):
         io.list_files(folder)
     with pytest.raises(HashbeamError, match=rf"^cannot read {folder}/t: {told}"):
-        io.read_table(f"{folder}/t")
+        parquet.read_table(f"{folder}/t")
     assert time.monotonic() - started < 20
     proxy.faults = []
     assert io.read_if_exists(f"{folder}/b") is None  # and nothing torn stands there
@@ -189,9 +189,9 @@ def test_a_torn_upload_leaves_what_stood_there(
 
 def test_a_table_read_over_a_bad_line(folder: str, proxy: FaultyProxy) -> None:
     table = pa.table({"x": list(range(200_000))})
-    io.write_table(f"{folder}/t.parquet", table)
+    parquet.write_table(f"{folder}/t.parquet", table)
     with faults(proxy, Fault("torn download", "alt=media"), Fault(503), Fault("reset")):
-        assert io.read_table(f"{folder}/t.parquet").equals(table)
+        assert parquet.read_table(f"{folder}/t.parquet").equals(table)
 
 
 def test_the_lock_is_taken_renewed_and_released_over_a_bad_line(

@@ -6,9 +6,10 @@ import threading
 
 import pyarrow as pa
 import pytest
+from store_contract import assert_absent
 
 from hashing.errors import HashbeamError, IndexFormatError
-from pipelines import gcs, io, stores
+from pipelines import gcs, io, parquet, stores
 
 
 def test_files_are_written_read_listed_and_removed(root: str) -> None:
@@ -34,17 +35,7 @@ def test_files_are_written_read_listed_and_removed(root: str) -> None:
 
 
 def test_what_is_missing_is_none_or_a_line(root: str) -> None:
-    path = io.join(root, "absent")
-    assert io.read_if_exists(path) is None
-    assert io.read_stamped(path) is None
-    assert io.file_size(path) is None
-    assert not io.exists(path)
-    assert io.list_dir(path) == []
-    assert io.list_files(path) == {}
-    for read in (io.read_bytes, io.sha256_file, io.read_table, io.read_metadata):
-        with pytest.raises(HashbeamError, match=r"cannot read .*absent: .*; check") as caught:
-            read(path)
-        assert "\n" not in str(caught.value)
+    assert_absent(io.join(root, "absent"))
 
 
 def test_a_bucket_that_is_missing_is_a_line(bucket: str) -> None:
@@ -94,11 +85,11 @@ def test_ranges(root: str) -> None:
 def test_tables(root: str) -> None:
     table = pa.table({"x": list(range(300_000)), "y": ["a"] * 300_000})
     path = io.join(root, "t.parquet")
-    info = io.write_table(path, table, metadata={"k": "v"}, row_group_size=50_000)
+    info = parquet.write_table(path, table, metadata={"k": "v"}, row_group_size=50_000)
     assert (info.bytes, info.sha256) == (io.file_size(path), io.sha256_file(path))
-    assert io.read_table(path).equals(table)
-    assert io.read_table(path, ["x"], row_groups=[5])["x"].to_pylist()[:1] == [250_000]
-    assert io.read_metadata(path)["k"] == "v"
+    assert parquet.read_table(path).equals(table)
+    assert parquet.read_table(path, ["x"], row_groups=[5])["x"].to_pylist()[:1] == [250_000]
+    assert parquet.read_metadata(path)["k"] == "v"
 
 
 def test_a_stamp_is_of_one_file_and_no_other(root: str) -> None:

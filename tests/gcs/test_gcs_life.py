@@ -19,17 +19,18 @@ import numpy as np
 import pytest
 from faulty_proxy import Fault, FaultyProxy
 from index_helpers import error_line
+from made_up_manifest import made_up_manifest
 from published_index import wav
 from tiny_catalog import RATE, write_rows
 
 from hashing.errors import HashbeamError
 from hashing.models import DEFAULT_MODEL
 from hashing.synthesis import render_track
-from pipelines import gcs, io, versions
+from pipelines import gcs, io, parquet, publication, versions
 from pipelines.cli import main
 from pipelines.lock import IndexLock
 from pipelines.opened import open_index
-from pipelines.versions import Files, Manifest, current_version, open_manifest
+from pipelines.versions import Manifest, current_version, open_manifest
 
 SECONDS = 8.0
 TRACKS = 9  # in two parts
@@ -96,12 +97,12 @@ def test_the_life_of_an_index(root: str, catalog: str, capsys: pytest.CaptureFix
     assert main(["lookup", *names, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["matched"], found["failed"]) == (1, 1)
-    matches = io.read_table(io.join(out, "matches", "part-00000.parquet")).to_pylist()
+    matches = parquet.read_table(io.join(out, "matches", "part-00000.parquet")).to_pylist()
     assert matches[0] == {"query_id": "q", **{k: match[k] for k in match_columns(out)[1:]}}
 
     names = ["--catalog", catalog, "--index", index, "--out", io.join(root, "artists")]
     assert main(["disambiguate", *names, "--workers", "1"]) == 0
-    clusters = io.read_table(io.join(root, "artists", "clusters.parquet"))
+    clusters = parquet.read_table(io.join(root, "artists", "clusters.parquet"))
     assert clusters.num_rows == TRACKS
     capsys.readouterr()
 
@@ -118,7 +119,7 @@ def test_the_life_of_an_index(root: str, catalog: str, capsys: pytest.CaptureFix
 
 
 def match_columns(out: str) -> list[str]:
-    return io.read_table(io.join(out, "matches", "part-00000.parquet")).column_names
+    return parquet.read_table(io.join(out, "matches", "part-00000.parquet")).column_names
 
 
 def test_the_store_makes_no_difference(
@@ -233,27 +234,13 @@ def test_a_holder_that_was_overtaken_notices_and_harms_nobody(root: str) -> None
 
 def version(number: str, parent: str | None, created: str) -> Manifest:
     """A version without files, told by when it was made."""
-    return Manifest(
-        version=number,
-        parent=parent,
-        model={"name": "m", "digest": "d"},
-        catalog_digest="c",
-        key_bits=12,
-        n_tables=20,
-        snippet_hop_s=0.5,
-        replication=1.0,
-        compared="codes",
-        segments=[],
-        files=Files.of([]),
-        counters={},
-        created=created,
-    )
+    return made_up_manifest(version=number, parent=parent, created=created)
 
 
 @pytest.mark.parametrize("moment", ["manifest", "pointer"])
 def test_a_pointer_that_was_moved_meanwhile_is_not_moved(root: str, moment: str) -> None:
     """Two writers, of whom one has lost the lock without knowing, publish at the same time."""
-    versions.publish(root, version("000001", None, "first"))
+    publication.publish(root, version("000001", None, "first"))
     mine, theirs = (version("000002", "000001", name) for name in ("mine", "theirs"))
     real = io.replace_if
     word = "manifest.json" if moment == "manifest" else "CURRENT"
@@ -262,25 +249,25 @@ def test_a_pointer_that_was_moved_meanwhile_is_not_moved(root: str, moment: str)
         if path.endswith(word):
             patched.undo()
             io.remove(versions.version_path(root, "000002", "manifest.json"))
-            versions.publish(root, theirs)
+            publication.publish(root, theirs)
         return real(path, data, stamp)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(io, "replace_if", replace_if)
         with pytest.raises(HashbeamError, match="another writer has published at the same time"):
-            versions.publish(root, mine)
+            publication.publish(root, mine)
     assert open_manifest(root).created == "theirs"
 
 
 def test_of_many_writers_one_publishes(root: str) -> None:
-    versions.publish(root, version("000001", None, "first"))
+    publication.publish(root, version("000001", None, "first"))
     start, said = threading.Barrier(6), []
 
     def publish(number: int) -> None:
         start.wait()
         try:
             # Each with a version of its own: the pointer decides.
-            versions.publish(root, version(f"{number:06d}", "000001", str(number)))
+            publication.publish(root, version(f"{number:06d}", "000001", str(number)))
             said.append("")
         except HashbeamError as error:
             said.append(str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -15,10 +16,11 @@ from change_fixture import Row, write_version
 from index_helpers import error_line
 
 from hashing.errors import HashbeamError
-from pipelines import io
+from pipelines import io, parquet
 from pipelines.cli import main
 from pipelines.history import check_whole, list_versions, published_versions, roll_back
 from pipelines.lock import IndexLock
+from pipelines.publication import past_versions, publish
 from pipelines.sweep import plan_sweep, sweep
 from pipelines.versions import (
     Files,
@@ -28,8 +30,6 @@ from pipelines.versions import (
     dump_json,
     is_temporary,
     open_manifest,
-    past_versions,
-    publish,
     version_path,
 )
 
@@ -66,7 +66,7 @@ def grow(index: str, number: int) -> Manifest:
     if parent is not None:
         entries = [type(e)(**{**e.__dict__, "segment": number - 1}) if e.kind == "tracks" else e
                    for e in entries]  # fmt: skip
-        gone = io.write_table(
+        gone = parquet.write_table(
             version_path(index, version, "removals", "s000"),
             pa.table({"ordinal": pa.array(range(number - 1), pa.uint32())}),
         )
@@ -74,17 +74,15 @@ def grow(index: str, number: int) -> Manifest:
             f"versions/{version}/removals/s000", "removals", gone.rows, gone.bytes, gone.sha256
         )
         first, *others = parent.segments
-        first = Segment(**{**first.__dict__, "removals": removal})
+        first = dataclasses.replace(first, removals=removal)
         kept = [e for e in parent.files if e.kind != "failures"]
         segments = [first, *others, Segment(number - 1, number, 1, 1, 4, [4], [1])]
         entries = [*kept, *entries, removal]
-    manifest = Manifest(
-        **{
-            **own.__dict__,
-            "parent": parent.version if parent else None,
-            "segments": segments,
-            "files": Files.of(entries),
-        }
+    manifest = dataclasses.replace(
+        own,
+        parent=parent.version if parent else None,
+        segments=segments,
+        files=Files.of(entries),
     )
     publish(index, manifest)
     return manifest

@@ -19,9 +19,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from store_contract import assert_absent
 
 from hashing.errors import HashbeamError, IndexFormatError
-from pipelines import io, stores
+from pipelines import io, parquet, stores
 
 # FIPS 180-2, appendix B.1: the digest of "abc".
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -47,16 +48,7 @@ def test_what_is_written_is_read_back_with_its_known_checksum(root: str) -> None
 
 
 def test_what_is_missing_is_none_or_an_error_that_names_it(root: str) -> None:
-    path = io.join(root, "absent")
-    assert io.read_if_exists(path) is None
-    assert io.file_size(path) is None
-    assert not io.exists(path)
-    assert io.list_dir(path) == []
-    assert io.list_files(path) == {}
-    for read in (io.read_bytes, io.sha256_file, io.read_table, io.read_metadata):
-        with pytest.raises(HashbeamError, match=r"cannot read .*absent: .*; check") as caught:
-            read(path)
-        assert "\n" not in str(caught.value)
+    assert_absent(io.join(root, "absent"))
 
 
 def test_listing_and_removing(root: str) -> None:
@@ -297,7 +289,7 @@ def test_a_full_disk_is_one_line_with_the_remedy(tmp_path: Path, size: int, way:
     write: dict[str, Callable[[], object]] = {
         "bytes": lambda: io.write_bytes(path, bytes(size)),
         "exclusive": lambda: io.create_exclusive(path, bytes(size)),
-        "table": lambda: io.write_table(path, table),
+        "table": lambda: parquet.write_table(path, table),
     }
     with pytest.raises(HashbeamError) as caught:
         write[way]()
@@ -388,7 +380,7 @@ CODES = pa.table(
 
 def test_tables_come_back_with_their_metadata(root: str) -> None:
     path = io.join(root, "part.parquet")
-    info = io.write_table(
+    info = parquet.write_table(
         path,
         CODES,
         metadata={"hasher_digest": "abc"},
@@ -397,22 +389,22 @@ def test_tables_come_back_with_their_metadata(root: str) -> None:
         use_dictionary=["track_id"],
     )
     assert (info.rows, info.bytes, info.sha256) == (3, io.file_size(path), io.sha256_file(path))
-    assert io.read_table(path).equals(CODES)
-    assert io.read_table(path, ["snippet"]).column_names == ["snippet"]
-    assert io.read_table(path, ["track_id"], row_groups=[1]).to_pydict() == {"track_id": ["b"]}
-    assert io.read_metadata(path)["hasher_digest"] == "abc"
+    assert parquet.read_table(path).equals(CODES)
+    assert parquet.read_table(path, ["snippet"]).column_names == ["snippet"]
+    assert parquet.read_table(path, ["track_id"], row_groups=[1]).to_pydict() == {"track_id": ["b"]}
+    assert parquet.read_metadata(path)["hasher_digest"] == "abc"
     with pytest.raises(IndexFormatError, match="has no column nosuch; run `hashbeam verify`"):
-        io.read_table(path, ["nosuch"])
+        parquet.read_table(path, ["nosuch"])
     with pytest.raises(IndexFormatError, match="not a whole Parquet file"):
-        io.read_table(path, row_groups=[2])
+        parquet.read_table(path, row_groups=[2])
 
 
 @pytest.mark.parametrize("keep", [0, 1, 4, 100, -1, -8])
 def test_a_cut_table_is_named(root: str, keep: int) -> None:
     path = io.join(root, "part.parquet")
-    io.write_table(path, CODES)
+    parquet.write_table(path, CODES)
     io.write_bytes(path, io.read_bytes(path)[:keep])
-    for read in (io.read_table, io.read_metadata):
+    for read in (parquet.read_table, parquet.read_metadata):
         with pytest.raises(IndexFormatError, match=r"part\.parquet is not a whole Parquet") as e:
             read(path)
         assert "\n" not in str(e.value)
@@ -420,13 +412,13 @@ def test_a_cut_table_is_named(root: str, keep: int) -> None:
 
 def test_a_table_with_a_flipped_byte_never_crashes(tmp_path: Path) -> None:
     path = tmp_path / "part.parquet"
-    io.write_table(str(path), CODES)
+    parquet.write_table(str(path), CODES)
     data = path.read_bytes()
     refused = 0
     for at in range(len(data)):
         path.write_bytes(data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :])
         try:
-            io.read_table(str(path))
+            parquet.read_table(str(path))
         except IndexFormatError:
             refused += 1
     assert refused > len(data) / 4  # the rest is for the checksums of the manifest to find

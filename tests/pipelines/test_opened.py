@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from index_helpers import paths, run_index
+from made_up_manifest import made_up_manifest
 from published_index import Published
 from tiny_catalog import tiny_catalog
 
@@ -20,7 +21,7 @@ from hashing import tables
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError, IndexFormatError, ModelError
 from hashing.models import DEFAULT_MODEL, PRETRAINED, load_model, save_model
-from pipelines import io, opened
+from pipelines import opened, parquet
 from pipelines import tables as table_job
 from pipelines.opened import IndexTracks, find_hasher, open_index
 from pipelines.versions import FileEntry, Files, Manifest, Segment, open_manifest
@@ -41,27 +42,12 @@ def write_tracks(index: Path, part: int, segment: int, first: int, gids: list[in
         }
     )
     path = f"versions/000001/tracks/part-{part}.parquet"
-    io.write_table(str(index / path), table)
+    parquet.write_table(str(index / path), table)
     return entry(path, "tracks", len(gids), segment=segment, part=part)
 
 
 def manifest_of(segments: list[Segment], files: list[FileEntry]) -> Manifest:
-    model = {"name": "m", "digest": "d"}
-    return Manifest(
-        version="000001",
-        parent=None,
-        model=model,
-        catalog_digest="c",
-        key_bits=12,
-        n_tables=20,
-        snippet_hop_s=0.5,
-        replication=1.0,
-        compared="codes",
-        segments=segments,
-        files=Files.of(files),
-        counters={},
-        created="2026-01-01",
-    )
+    return made_up_manifest(segments=segments, files=Files.of(files))
 
 
 @pytest.fixture
@@ -113,13 +99,13 @@ def test_only_parts_that_are_met_are_read_and_few_are_kept(
     index: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    real = io.read_table
+    real = parquet.read_table
 
     def note(path: str, *args: Any, **named: Any) -> pa.Table:
         read.append(Path(path).stem)
         return real(path, *args, **named)
 
-    monkeypatch.setattr(io, "read_table", note)
+    monkeypatch.setattr(parquet, "read_table", note)
     monkeypatch.setattr(opened, "CACHED_PARTS", 2)
     monkeypatch.setattr(opened, "WHOLE_PARTS", 4)  # the segment has four and an end
     tracks = IndexTracks(str(index[0]), index[1])
@@ -139,7 +125,7 @@ def test_only_parts_that_are_met_are_read_and_few_are_kept(
 def test_removed_tracks_are_nobody(index: tuple[Path, Manifest]) -> None:
     folder, manifest = index
     path = "versions/000001/removals/s000.parquet"
-    io.write_table(str(folder / path), pa.table({"ordinal": pa.array([7, 1], pa.uint32())}))
+    parquet.write_table(str(folder / path), pa.table({"ordinal": pa.array([7, 1], pa.uint32())}))
     first = dataclasses.replace(manifest.segments[0], removals=entry(path, "removals", 2))
     manifest = dataclasses.replace(manifest, segments=[first, manifest.segments[1]])
     tracks = IndexTracks(str(folder), manifest)
@@ -163,7 +149,7 @@ def test_a_small_segment_is_read_once(
 ) -> None:
     tracks = IndexTracks(str(index[0]), index[1])
     tracks.locate(0, np.array([5]))
-    monkeypatch.setattr(io, "read_table", None)
+    monkeypatch.setattr(parquet, "read_table", None)
     assert tracks.locate(0, np.arange(16))[0].tolist()[-3:] == [7, 7, 7]
     assert tracks.row(0, 5)["track_id"] == "t5"
 
@@ -192,7 +178,7 @@ def test_a_removed_track_is_not_found(published: Published, tmp_path: Path) -> N
     shutil.copytree(published.index, tmp_path / "index")
     path = "versions/000001/removals/s000.parquet"
     table = pa.table({"ordinal": pa.array([6], pa.uint32())})
-    info = io.write_table(str(tmp_path / "index" / path), table)
+    info = parquet.write_table(str(tmp_path / "index" / path), table)
     where = tmp_path / "index/versions/000001/manifest.json"
     values = json.loads(where.read_text())
     removals = FileEntry(path, "removals", 1, info.bytes, info.sha256, segment=0)
@@ -247,7 +233,7 @@ def test_an_index_anywhere_answers_the_same(
 def test_opening_reads_no_table_and_no_track(
     published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(io, "read_table", None)
+    monkeypatch.setattr(parquet, "read_table", None)
     monkeypatch.setattr(opened.Shard, "open", None)
     monkeypatch.setattr(opened.CodeMatrix, "open", None)
     searcher, _, _ = open_index(str(published.index))

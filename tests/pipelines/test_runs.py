@@ -13,10 +13,12 @@ from typing import Any
 import memory_store
 import numpy as np
 import pytest
+from made_up_manifest import made_up_manifest
 
 from hashing.errors import HashbeamError, IndexFormatError
 from pipelines import io
 from pipelines.lock import IndexLock
+from pipelines.publication import publish
 from pipelines.runs import AlreadyPublishedError, Receipt, Run, new_attempt, prepare_run
 from pipelines.versions import (
     Files,
@@ -24,7 +26,6 @@ from pipelines.versions import (
     Segment,
     current_version,
     open_manifest,
-    publish,
     utc_now,
 )
 
@@ -59,19 +60,13 @@ def finish(run: Run) -> Manifest:
         if name not in run.receipts():
             work(run, name)
     receipts = run.receipts()
-    manifest = Manifest(
+    manifest = made_up_manifest(
         version=run.version,
-        parent=None,
         model={"name": run.plan.model_name, "digest": run.plan.model_digest},
         catalog_digest=run.plan.catalog_digest,
         key_bits=22,
-        n_tables=20,
-        snippet_hop_s=0.5,
-        replication=1.0,
-        compared="codes",
         segments=[Segment(0, 0, 2, 10, 10, [5, 5], [5, 5])],
         files=Files.of(entry for name in PARTS for entry in receipts[name].files),
-        counters={},
         created=utc_now(),
     )
     publish(run.index, manifest)

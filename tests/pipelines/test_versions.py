@@ -15,9 +15,11 @@ import memory_store
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_manifest import made_up_manifest
 
 from hashing.errors import HashbeamError, IndexFormatError
 from pipelines import io
+from pipelines.publication import finish_publication, publish
 from pipelines.versions import (
     KINDS,
     FileEntry,
@@ -26,10 +28,8 @@ from pipelines.versions import (
     Segment,
     current_version,
     dump_json,
-    finish_publication,
     load_json,
     open_manifest,
-    publish,
     utc_now,
     version_path,
 )
@@ -51,16 +51,12 @@ ENTRIES = st.builds(
 
 
 def make_manifest(version: str, parent: str | None, entries: list[FileEntry]) -> Manifest:
-    return Manifest(
+    return made_up_manifest(
         version=version,
         parent=parent,
         model={"name": "forgiving", "digest": "d1"},
         catalog_digest="c1",
         key_bits=22,
-        n_tables=20,
-        snippet_hop_s=0.5,
-        replication=1.0,
-        compared="codes",
         segments=[Segment(0, 0, 2, 3, 10, [6, 4], [2, 1])],
         files=Files.of(entries),
         counters={"tracks": 3, "audio_s": 5.5},

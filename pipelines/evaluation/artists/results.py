@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from hashing.artists.homonyms import Group
-from pipelines import io
+from pipelines import io, parquet
 from pipelines.evaluation.artists.clusters import Measured
 from pipelines.evaluation.artists.material import Material
 from pipelines.evaluation.artists.trees import FIGURES
@@ -34,9 +34,9 @@ def write_results(
         ("groups", groups_table(groups, measured, material)),
         ("members", members_table(groups, material)),
     ):
-        io.write_table(io.join(out, f"{name}.parquet"), table, metadata=stamp)
+        parquet.write_table(io.join(out, f"{name}.parquet"), table, metadata=stamp)
     table = pa.Table.from_pylist([dict(row) for row in failures], schema=FAILURES)
-    io.write_table(io.join(out, "failures", "part-00000.parquet"), table)
+    parquet.write_table(io.join(out, "failures", "part-00000.parquet"), table)
     io.write_bytes(io.join(out, "figures.json"), json.dumps(figures, indent=1).encode() + b"\n")
     page = artist_page(figures)
     io.write_bytes(io.join(out, "report.html"), page.encode() + b"\n")

@@ -18,7 +18,7 @@ import pyarrow as pa
 from hashing.artists.names import normalise
 from hashing.errors import CatalogError, HashbeamError, IndexFormatError, ModelError
 from hashing.models import load_model
-from pipelines import io
+from pipelines import io, parquet
 from pipelines.disambiguation import embed
 from pipelines.disambiguation.embed import EmbedJob, EmbedParts
 from pipelines.disambiguation.hear import hear_missing
@@ -205,7 +205,7 @@ def _of_file(path: str, name: str, catalog: pa.Table) -> System:
     if not io.exists(path) or io.is_dir(path):
         raise CatalogError(f"--vectors: {path} is no file; name a Parquet file")
     try:
-        table = io.read_table(path, ["track_id", "embedding"])
+        table = parquet.read_table(path, ["track_id", "embedding"])
         rows = table["embedding"].to_pylist()
         values = np.array(rows, np.float32)
     except (IndexFormatError, ValueError, TypeError):
