@@ -64,6 +64,7 @@ KIND_FLAGS = {
     "--more": (ARTIST,),
     "--labels": (ARTIST,),
     "--components": (ARTIST,),
+    "--map-steps": (ARTIST,),
     "--system": (ARTIST,),
     "--segments": (ARTIST,),
     "--batch-artists": (ARTIST,),
@@ -164,6 +165,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--components",
         metavar="N",
         help="numbers of an embedding (artist: 56; of a network 32, of a classifier 256)",
+    )
+    parser.add_argument(
+        "--map-steps",
+        metavar="N",
+        help="steps in which statistics learn a map from artists; 0: none (artist: 120)",
     )
     parser.add_argument(
         "--system",

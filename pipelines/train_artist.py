@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +27,21 @@ from pipelines.train import require
 if TYPE_CHECKING:
     from hashing.training.artists.folds import Listing
 
-COMPONENTS = 56
 MOST_FOLDS = 1000
 SYSTEMS = ("statistics", "metric", "contrastive", "classifier")
 TAGS = ("genre", "mood", "date")
 TAG_COLUMNS = ("genres", "mood", "release_date")
+
+# Flags that are settings: the field of `ArtistRecipe` or `ArtistTraining`, least and most.
+STATISTICS_FLAGS = (
+    ("--components", "components", 2, 512),
+    ("--map-steps", "steps", 0, 1 << 31),
+)
+NETWORK_FLAGS = (
+    ("--components", "dimensions", 2, 512),
+    ("--steps", "steps", 1, 1 << 31),
+    ("--batch-artists", "artists", 2, 4096),
+)
 
 # Packages of the extra `train` that networks cannot do without.
 NETWORKS_NEED = ("torch", "onnx")
@@ -45,8 +57,8 @@ def train(args: argparse.Namespace, checker: Checker) -> int:
     for flag in ("--noise", "--rooms", "--window", "--queries"):
         if getattr(args, flag[2:]):
             checker.problems.append(f"{flag}: is not for artist")
-    network, threads = _network(args, checker, seed), checker.integer("--threads", low=1, high=1024)
-    components = checker.integer("--components", low=2, high=512) if args.components else COMPONENTS
+    system, settings = _settings(args, checker, seed)
+    threads = checker.integer("--threads", low=1, high=1024)
     dealt = checker.integer("--folds", low=2, high=MOST_FOLDS) if args.folds else 0
     if args.folds and args.fold_by:
         checker.problems.append("--folds: leave it out, or --fold-by")
@@ -75,21 +87,22 @@ def train(args: argparse.Namespace, checker: Checker) -> int:
     if folds:
         check(catalog, args.fold_by or f"--folds {dealt}", labels, folds)
     command = _command(args, paths, labels.column, seed)
-    if network is None:
-        models = _train_statistics(
-            listings, labels, components, seed, command, folds, Path(out), work
-        )
+    if system == SYSTEMS[0]:
+        way = _statistics(listings, labels, settings, command)
     else:
         require(NETWORKS_NEED)
-        segments = args.segments or "9s"
-        recipe = (listings, labels, network, segments, threads, command)
-        models = _train_network(*recipe, folds, Path(out), work)
-    if folds:
-        write_folds(out, tables[0]["track_id"].to_pylist(), folds)
-        print(
-            f"{len(models)} models, each without its fold: hashbeam evaluate artists "
-            f"{shlex.join(['--catalog', catalog, '--model', str(Path(out, FOLD))])} --out FIGURES"
-        )
+        way = _network(listings, labels, settings, args.segments or "9s", threads, command)
+    if not folds:
+        model = way.whole(Path(out), work, log)
+        told = way.told(model.config["figures"])
+        print(f"model {model.path} with digest {model.digest[:16]}: {told}")
+        return 0
+    models = way.by_fold(folds, Path(out), work, log)
+    write_folds(out, tables[0]["track_id"].to_pylist(), folds)
+    print(
+        f"{len(models)} models, each without its fold: hashbeam evaluate artists "
+        f"{shlex.join(['--catalog', catalog, '--model', str(Path(out, FOLD))])} --out FIGURES"
+    )
     return 0
 
 
@@ -98,21 +111,18 @@ def log(line: str) -> None:
     print(line, flush=True)
 
 
-def _network(args: argparse.Namespace, checker: Checker, seed: int) -> dict[str, Any] | None:
-    """Settings of `ArtistTraining` that were asked for; None for statistics."""
+def _settings(args: argparse.Namespace, checker: Checker, seed: int) -> tuple[str, dict[str, Any]]:
+    """The system, and what was asked of it: fields of `ArtistTraining` or `ArtistRecipe`."""
     system = args.system or SYSTEMS[0]
+    statistics = system == SYSTEMS[0]
     if system not in SYSTEMS:
         checker.problems.append(f"--system: must be one of {', '.join(SYSTEMS)}")
     if args.segments not in (None, *LENGTHS):
         checker.problems.append(f"--segments: must be one of {', '.join(LENGTHS)}")
     if wrong := sorted(set(args.tags or ()) - set(TAGS)):
         checker.problems.append(f"--tags: {', '.join(wrong)} is none of {', '.join(TAGS)}")
-    settings: dict[str, Any] = {"system": system, "seed": seed}
-    for flag, name, low, high in (
-        ("--steps", "steps", 1, 1 << 31),
-        ("--batch-artists", "artists", 2, 4096),
-        ("--components", "dimensions", 2, 512),
-    ):
+    settings: dict[str, Any] = {"seed": seed} if statistics else {"seed": seed, "system": system}
+    for flag, name, low, high in STATISTICS_FLAGS if statistics else NETWORK_FLAGS:
         if checker.given(flag):
             settings[name] = checker.integer(flag, low=low, high=high)
     if checker.given("--same-tag"):
@@ -120,60 +130,64 @@ def _network(args: argparse.Namespace, checker: Checker, seed: int) -> dict[str,
     if args.tags:
         settings["tags"] = tuple(args.tags)
     only = ("--steps", "--segments", "--batch-artists", "--same-tag", "--tags")
-    for flag in only if system == SYSTEMS[0] else ():
+    for flag in only if statistics else ("--map-steps",):
         if checker.given(flag):
-            checker.problems.append(f"{flag}: is for networks; name one with --system")
+            other = "networks; name one with --system" if statistics else f"--system {SYSTEMS[0]}"
+            checker.problems.append(f"{flag}: is for {other}")
     for flag in ("--same-tag", "--tags") if system != "metric" else ():
-        if checker.given(flag) and system != SYSTEMS[0]:
+        if checker.given(flag) and not statistics:
             checker.problems.append(f"{flag}: is for --system metric")
     if system == "classifier" and checker.given("--components"):
         checker.problems.append("--components: a classifier always has 256")
-    return None if system == SYSTEMS[0] else settings
+    return system, settings
 
 
-def _train_statistics(
-    listings: Sequence[Listing],
-    labels: Labels,
-    components: int,
-    seed: int,
-    command: str,
-    folds: Sequence[str] | None,
-    out: Path,
-    work: Path,
-) -> Mapping[str, Model]:
+@dataclasses.dataclass(frozen=True)
+class _Way:
+    """How a recipe is followed.
+
+    Attributes:
+        whole: trains one model, into a folder.
+        by_fold: trains one for each fold, given that of each track.
+        told: what the figures of the one model say.
+    """
+
+    whole: Callable[[Path, Path, Callable[[str], None]], Model]
+    by_fold: Callable[[Sequence[str], Path, Path, Callable[[str], None]], Mapping[str, Model]]
+    told: Callable[[Mapping[str, float]], str]
+
+
+def _statistics(
+    listings: Sequence[Listing], labels: Labels, settings: Mapping[str, Any], command: str
+) -> _Way:
     from hashing.training.artists.recipe import ArtistRecipe, train_artist, train_folds
 
     recipe = ArtistRecipe(
         listings,
         labels.column,
         labels.report,
-        components,
-        seed=seed,
         workers=len(os.sched_getaffinity(0)),
         command=command,
+        **settings,
     )
-    if folds:
-        return train_folds(recipe, folds, out, work, log)
-    model = train_artist(recipe, out, work, log)
-    figures = model.config["figures"]
-    print(
-        f"model {model.path} with digest {model.digest[:16]}: ARI {figures['ari']:.3f} on "
-        f"artists that it has not heard, {figures['ari_mfcc']:.3f} by MFCC"
+    return _Way(
+        functools.partial(train_artist, recipe),
+        functools.partial(train_folds, recipe),
+        lambda figures: (
+            f"ARI {figures['ari']:.3f} on artists that it has not heard, "
+            f"{figures['ari_mfcc']:.3f} by MFCC"
+        ),
     )
-    return {"": model}
 
 
-def _train_network(
+def _network(
     listings: Sequence[Listing],
     labels: Labels,
     settings: Mapping[str, Any],
     segments: str,
     threads: int,
     command: str,
-    folds: Sequence[str] | None,
-    out: Path,
-    work: Path,
-) -> Mapping[str, Model]:
+) -> _Way:
     from hashing.training.artists.network_recipe import (
         NetworkRecipe,
         train_network,
@@ -190,15 +204,13 @@ def _train_network(
         threads,
         command,
     )
-    if folds:
-        return train_network_folds(recipe, folds, out, work, log)
-    model = train_network(recipe, out, work, log)
-    figures = model.config["figures"]
-    print(
-        f"model {model.path} with digest {model.digest[:16]}: equal error rate "
-        f"{figures['eer']:.3f} on the artists that it was stopped by"
+    return _Way(
+        functools.partial(train_network, recipe),
+        functools.partial(train_network_folds, recipe),
+        lambda figures: (
+            f"equal error rate {figures['eer']:.3f} on the artists that it was stopped by"
+        ),
     )
-    return {"": model}
 
 
 def _more_labels(table: pa.Table, path: str, column: str) -> Labels | None:
@@ -304,7 +316,15 @@ def _command(args: argparse.Namespace, paths: Sequence[str], column: str, seed: 
     command: list[Any] = ["hashbeam", "train", "artist", "--catalog", shown[0]]
     command += ["--more", *shown[1:]] if shown[1:] else []
     command += ["--labels", column]
-    for flag in ("system", "segments", "components", "steps", "batch_artists", "same_tag"):
+    for flag in (
+        "system",
+        "segments",
+        "components",
+        "map_steps",
+        "steps",
+        "batch_artists",
+        "same_tag",
+    ):
         if (value := getattr(args, flag)) is not None:
             command += [f"--{flag.replace('_', '-')}", value]
     command += ["--tags", *args.tags] if args.tags else []

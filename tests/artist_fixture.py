@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 
-from hashing.features import FeatureConfig
+from hashing.artists.mel_segments import MEL_3S
 from hashing.training.artists.segments import ArtistMusic
 from hashing.training.artists.tags import Tags
 from hashing.training.artists.training import ArtistTraining
@@ -13,16 +15,7 @@ from hashing.training.artists.training import ArtistTraining
 torch.set_num_threads(1)
 
 # The smallest segment that both networks can hear.
-SEGMENT = FeatureConfig(
-    sample_rate=22050,
-    n_fft=1024,
-    hop_length=512,
-    n_bands=24,
-    fmin=0.0,
-    fmax=11025.0,
-    snippet_frames=128,
-    snippet_hop=128,
-)
+SEGMENT = dataclasses.replace(MEL_3S, n_bands=24, snippet_frames=128, snippet_hop=128)
 
 TINY_ARTISTS = ArtistTraining(
     dimensions=8,

@@ -7,6 +7,8 @@ scale.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 
@@ -31,16 +33,7 @@ MEL_9S = FeatureConfig(
     snippet_frames=388,
     snippet_hop=388,
 )
-MEL_3S = FeatureConfig(
-    sample_rate=22050,
-    n_fft=1024,
-    hop_length=512,
-    n_bands=128,
-    fmin=0.0,
-    fmax=11025.0,
-    snippet_frames=129,
-    snippet_hop=129,
-)
+MEL_3S = dataclasses.replace(MEL_9S, snippet_frames=129, snippet_hop=129)
 LENGTHS = {"3s": MEL_3S, "9s": MEL_9S}
 
 

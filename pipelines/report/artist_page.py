@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from hashing.artists.published import BALANCED, SHAPED, SIDE_INFORMATION
 from pipelines.report import lines
 from pipelines.report.lines import Curve, LineChart, coloured, line_chart
 from pipelines.report.page import render
@@ -30,13 +31,13 @@ TITLES = {
     "across": "Of different genres",
 }
 
-# Royo-Letelier et al. (ISMIR 2018): ARI and AMI on its own homonyms, values read off figures.
+# What the page shows of the published figures: what it is, ARI and AMI on its own homonyms.
 PAPER = (
-    ("classifier, 600 artists, balanced", 0.599, 0.579),
-    ("metric, 600 artists, balanced", 0.582, 0.557),
-    ("metric, 1749 artists, as they come", 0.625, 0.601),
-    ("metric, 3023 artists, p = 0", 0.545, 0.512),
-    ("metric, 3023 artists, genre negatives p = 0.5", 0.643, 0.623),
+    ("classifier, 600 artists, balanced", *BALANCED["classifier", 600]),
+    ("metric, 600 artists, balanced", *BALANCED["metric", 600]),
+    ("metric, 1749 artists, as they come", *SHAPED["metric", "long-tailed"]),
+    ("metric, 3023 artists, p = 0", *SIDE_INFORMATION[0.0]),
+    ("metric, 3023 artists, genre negatives p = 0.5", *SIDE_INFORMATION[0.5]),
 )
 
 # Rows of the table of sizes: name in the figures, what it is, and the values shown.
@@ -191,6 +192,7 @@ def as_text(figures: Figures, out: str) -> str:
             bins = one["confidence"]["bins"]
             pairs = ", ".join(f"{row['confidence']:.2f}/{row['overlap']:.2f}" for row in bins)
             text += ["", f"{one['name']}: sure/right by fifths of the tracks {pairs}"]
+            text += _side_lines(one["confidence"]["sides"])
     text += ["", "Differences, with 95 % intervals over groups and over artists"]
     for row in figures["differences"]["mixed"]:
         if row["one"] == figures["systems"][0]["name"]:
@@ -199,6 +201,24 @@ def as_text(figures: Figures, out: str) -> str:
                 f"AMI {_difference(row['ami'])}"
             )
     return "\n".join([*text, "", f"{out}/report.html"])
+
+
+def _side_lines(sides: Figures) -> Iterator[str]:
+    """Of names that are sure enough to be applied, and of the others; a line each.
+
+    >>> row = {"names": 2, "ari": 0.25, "one_artist": 0, "split": 0, "split_share": None}
+    >>> none = {**row, "names": 0, "ari": None}
+    >>> list(_side_lines({"min_confidence": 0.6, "below": row, "above": none}))
+    ['confidence below 0.6: 2 names of several artists, ARI 0.250; 0 of one artist, 0 split']
+    """
+    for side, told in (("below", "below"), ("above", "from")):
+        row = sides[side]
+        if row["names"] + row["one_artist"]:
+            ari = "" if row["ari"] is None else f", ARI {row['ari']:.3f}"
+            yield (
+                f"confidence {told} {sides['min_confidence']:g}: {row['names']} names of several "
+                f"artists{ari}; {row['one_artist']} of one artist, {row['split']} split"
+            )
 
 
 def _text_columns(kind: str) -> tuple[tuple[str, str], ...]:

@@ -149,6 +149,29 @@ def test_folds_of_a_column_or_of_a_file(tmp_path: Path) -> None:
     assert one.config["training"]["held_out"]["artists"] == [f"artist{n}" for n in (1, 3, 5, 7)]
 
 
+def test_a_map_is_learned_in_as_many_steps_as_asked_for(tmp_path: Path) -> None:
+    catalog = write_tones(tmp_path, rows_of(12))
+    projections = []
+    for name, flags, steps, told in (
+        ("usual", (), 120, "learned in 120 steps"),
+        ("few", ("--map-steps", "7"), 7, "learned in 7 steps"),
+        ("none", ("--map-steps", "0"), 0, "No map of artists is learned: none was asked for."),
+    ):
+        assert train(catalog, tmp_path / name, "--components", "8", *flags) == 0
+        model = load_model(str(tmp_path / name))
+        story, card = model.config["training"], (tmp_path / name / "README.md").read_text()
+        assert story["fit"]["steps"] == steps
+        assert bool(story["map"]["artists"]) == bool(steps)
+        assert told in card
+        assert " ".join(flags) in card
+        assert ("--map-steps" in card) == bool(flags)
+        # Figures say how many fits had a map only where one was asked for.
+        assert ("mapped" in model.config["figures"]) == bool(steps)
+        projections.append(model.arrays["statistics.projection"])
+    assert not np.allclose(projections[0], projections[1])
+    assert not np.allclose(projections[1], projections[2])
+
+
 def test_mistakes_are_one_line(tmp_path: Path, capsys: Shown) -> None:
     rows = rows_of()
     catalog = write_tones(tmp_path, rows)
@@ -164,6 +187,7 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: Shown) -> None:
         (catalog, ("--group", "take"), "no column take to group by"),
         (catalog, ("--noise", str(tmp_path)), "--noise: is not for artist"),
         (catalog, ("--seed", "many", "--steps", "5"), "--steps: is for"),
+        (catalog, ("--map-steps", "-1"), "--map-steps: must be from 0 to"),
         (catalog, ("--folds", "1"), "--folds: must be from 2 to 1000"),
         (catalog, ("--folds", "2", "--fold-by", "half"), "--folds: leave it out, or --fold-by"),
         (catalog, ("--fold-by", "part"), "no column 'part' (--fold-by), and there is no file"),
@@ -182,6 +206,8 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: Shown) -> None:
     )
     assert main(["train", "itq", "--catalog", "c", "--out", "m", "--folds", "2"]) == 2
     assert "--folds: is for artist, not for itq" in capsys.readouterr().err
+    assert main(["train", "itq", "--catalog", "c", "--out", "m", "--map-steps", "2"]) == 2
+    assert "--map-steps: is for artist, not for itq" in capsys.readouterr().err
     assert not (tmp_path / "m").exists()
 
 
@@ -225,6 +251,7 @@ def test_a_network_gets_what_was_asked_for(
         (["--system", "metric", "--tags", "key"], "--tags: key is none of genre, mood, date"),
         (["--system", "classifier", "--same-tag", ".5"], "--same-tag: is for --system metric"),
         (["--system", "classifier", "--components", "9"], "a classifier always has 256"),
+        (["--system", "metric", "--map-steps", "9"], "--map-steps: is for --system statistics"),
     ],
 )
 def test_settings_of_networks_that_make_no_sense(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +72,47 @@ def hold_out(
         [one not in gone and row not in taken for row, one in enumerate(first.artist)], bool
     )
     return kept
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fold:
+    """A fold of the first catalogue that a model is made without.
+
+    Attributes:
+      name: of the fold.
+      tested: its artists.
+      kept: rows of each catalogue that may be learned from; see `hold_out`.
+    """
+
+    name: str
+    tested: set[str]
+    kept: list[Flags]
+
+    @property
+    def held_out(self) -> dict[str, Any]:
+        """What a model's story says of it: the fold, its artists, and tracks of each catalogue."""
+        return {
+            "fold": self.name,
+            "artists": sorted(self.tested),
+            "tracks": [int((~flags).sum()) for flags in self.kept],
+        }
+
+
+def without_each(listings: Sequence[Listing], folds: Sequence[str]) -> Iterator[Fold]:
+    """The folds in alphabetical order, each with what is left without it.
+
+    Args:
+      folds: of each row of the first catalogue, "" for rows that are in none.
+
+    >>> kin = [frozenset(one) for one in ({"name a"}, {"name b"}, {"name b"})]
+    >>> listing = Listing([{}, {}, {}], ["a", "b", ""], kin)
+    >>> [(one.held_out, one.kept[0].tolist()) for one in without_each([listing], ["", "x", ""])]
+    [({'fold': 'x', 'artists': ['b'], 'tracks': [2]}, [True, False, False])]
+    """
+    for name in sorted(set(folds) - {""}):
+        rows = [row for row, one in enumerate(folds) if one == name]
+        tested = {listings[0].artist[row] for row in rows} - {""}
+        yield Fold(name, tested, hold_out(listings, tested, rows))
 
 
 def deal_artists(listing: Listing, folds: int, least: int, rng: np.random.Generator) -> list[str]:

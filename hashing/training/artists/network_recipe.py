@@ -23,16 +23,21 @@ from hashing.errors import HashbeamError
 from hashing.models import Model, save_model
 from hashing.training.artists import training as artist_training
 from hashing.training.artists.export import artist_graph
-from hashing.training.artists.folds import Flags, Listing, hold_out
+from hashing.training.artists.folds import Flags, Listing, without_each
 from hashing.training.artists.groups import Groups
 from hashing.training.artists.segments import ArtistMusic, SetRules, load_music, training_set
-from hashing.training.artists.training import ArtistTraining, TrainedArtists, embed_tracks
+from hashing.training.artists.training import (
+    CHOOSING_SHARE,
+    ArtistTraining,
+    TrainedArtists,
+    embed_tracks,
+)
 from hashing.training.cards import artist_network_card
 
 Ints = npt.NDArray[np.int64]
 
-# Of the artists, those that are not learned from, and how few there may be: fewer make no names.
-CHOOSING_SHARE, LEAST_CHOOSING = 0.1, 4
+# Artists that are not learned from, at least: fewer make no names.
+LEAST_CHOOSING = 4
 
 # Artists to learn from, at least: a batch needs negatives.
 LEAST_ARTISTS = 4
@@ -97,18 +102,11 @@ def train_network_folds(
       HashbeamError: as `train_network`.
     """
     music, models = _hear(recipe, work), {}
-    for fold in sorted(set(folds) - {""}):
-        rows = [row for row, one in enumerate(folds) if one == fold]
-        tested = {recipe.listings[0].artist[row] for row in rows} - {""}
-        kept = hold_out(recipe.listings, tested, rows)
-        log(f"fold {fold}: {len(tested)} artists are left out")
-        held_out = {
-            "fold": fold,
-            "artists": sorted(tested),
-            "tracks": [int((~flags).sum()) for flags in kept],
-        }
-        left = _only(music, recipe.listings, kept)
-        models[fold] = _train(recipe, left, out / fold, work / fold, {"held_out": held_out}, log)
+    for fold in without_each(recipe.listings, folds):
+        log(f"fold {fold.name}: {len(fold.tested)} artists are left out")
+        left = _only(music, recipe.listings, fold.kept)
+        facts = {"held_out": fold.held_out}
+        models[fold.name] = _train(recipe, left, out / fold.name, work / fold.name, facts, log)
     return models
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from hashing.errors import HashbeamError
 from hashing.models import Model
 from hashing.training import cards
-from hashing.training.artists.folds import Flags, Listing, hold_out
+from hashing.training.artists.folds import Flags, Listing, without_each
 from hashing.training.artists.judging import cross_validate, judge, seed_of, summary
 from hashing.training.artists.music import LEAST_TRACKS, Fitted, Music, fit
 from hashing.training.artists.statistics import FitSettings, save_artist_model
@@ -107,23 +107,17 @@ def train_folds(
     music = _hear(recipe, 4, work, log)
     cepstra = music.cepstra()
     models = {}
-    for number, fold in enumerate(sorted(set(folds) - {""})):
-        rows = [row for row, one in enumerate(folds) if one == fold]
-        tested = {music.listings[0].artist[row] for row in rows} - {""}
-        kept = hold_out(music.listings, tested, rows)
-        fitted = _fit(music, kept, recipe)
+    for number, fold in enumerate(without_each(music.listings, folds)):
+        fitted = _fit(music, fold.kept, recipe)
         drawn = seed_of(recipe.seed, 2, number)
-        found = judge(music, kept, fitted, tested, cepstra, recipe.names, drawn)
+        found = judge(music, fold.kept, fitted, fold.tested, cepstra, recipe.names, drawn)
         figures = summary(found)
-        held_out = {
-            "fold": fold,
-            "artists": sorted(tested),
-            "tracks": [int((~flags).sum()) for flags in kept],
-        }
-        story = _story(recipe, music, kept, fitted) | {"held_out": held_out}
-        models[fold] = _write(out / fold, recipe, fitted, story, figures, time.time() - started)
+        story = _story(recipe, music, fold.kept, fitted) | {"held_out": fold.held_out}
+        models[fold.name] = _write(
+            out / fold.name, recipe, fitted, story, figures, time.time() - started
+        )
         told = f", ARI {figures['ari']:.3f} on them" if "ari" in figures else ""
-        log(f"fold {fold}: {len(tested)} artists left out{told}; {_told(fitted)}")
+        log(f"fold {fold.name}: {len(fold.tested)} artists left out{told}; {_told(fitted)}")
     return models
 
 

@@ -39,16 +39,19 @@ from hashing.training.artists.segments import (
     training_set,
 )
 from hashing.training.artists.study_table import study_table
-from hashing.training.artists.training import ArtistTraining, System, TrainedArtists, embed_tracks
+from hashing.training.artists.training import (
+    CHOOSING_SHARE,
+    ArtistTraining,
+    System,
+    TrainedArtists,
+    embed_tracks,
+)
 from hashing.training.checkpoints import write_checkpoint
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 FOLDS = 5
-
-# Share of the artists that the cut and the last step are chosen with.
-CHOOSING_SHARE = 0.1
 
 # Names that are made up of the artists of a fold, and of those that the cut is chosen with.
 TEST_NAMES, CHOOSING_NAMES = 200, 100

@@ -40,6 +40,9 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 System = Literal["metric", "classifier", "contrastive"]
 
+# Share of the artists that are not learned from: by them the last step and the cut are chosen.
+CHOOSING_SHARE = 0.1
+
 # Of RMSProp, as in the paper.
 RHO, EPSILON = 0.9, 1e-8
 

@@ -107,7 +107,7 @@ def _of_system(
     table = make_table(system.embeddings, groups, links, cuts)
     chosen, tuned = tune_by_fold(table, groups, options.least_whole)
     best = np.argmax(table.column("ami"), axis=1)
-    sure = reliability(system.embeddings, groups, links, table.cuts[chosen], table)
+    sure = reliability(groups, table, chosen)
     return Measured(
         name,
         table.at(chosen),

@@ -8,14 +8,12 @@ from collections.abc import Iterable
 import apache_beam as beam
 import numpy as np
 
-from hashing.artists.cepstra import SETTINGS, standardise, track_cepstra
+from hashing.artists.cepstra import SETTINGS, track_cepstra
 from hashing.artists.decoder import HeardTrack
 from hashing.artists.encoder import TrackEmbedding
 from hashing.artists.measures import MEASURES
 from hashing.decoder import Decoder
 from pipelines.disambiguation.embed import EmbedJob, embed_part
-
-__all__ = ["DIGEST", "NAME", "SETTINGS", "HearCepstra", "standardise", "track_cepstra"]
 
 NAME = "MFCC"
 _VERSION = 1  # of what is computed: another one is another digest, and is heard anew

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from hashing.models import DEFAULT_ARTIST_MODEL
 from pipelines import io
 from pipelines.disambiguation.options import MAX_FAILURES
-from pipelines.evaluation.artists.folds import FILE, folds_beside
-from pipelines.evaluation.artists.folds import FOLD as FOLD
+from pipelines.evaluation.artists.folds import FILE, FOLD, folds_beside
 from pipelines.options import Checker, add_job_arguments, workers
 
 COMPARATORS = {

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from hashing.artists.cepstra import standardise
 from hashing.artists.names import normalise
 from hashing.errors import CatalogError, HashbeamError, IndexFormatError, ModelError
 from hashing.models import load_model
@@ -23,8 +24,9 @@ from pipelines.disambiguation import embed
 from pipelines.disambiguation.embed import EmbedJob, EmbedParts
 from pipelines.disambiguation.hear import hear_missing
 from pipelines.disambiguation.store import read_embeddings
-from pipelines.evaluation.artists.mfcc import DIGEST, NAME, HearCepstra, standardise
-from pipelines.evaluation.artists.options import FOLD, ArtistOptions
+from pipelines.evaluation.artists.folds import FOLD
+from pipelines.evaluation.artists.mfcc import DIGEST, NAME, HearCepstra
+from pipelines.evaluation.artists.options import ArtistOptions
 from pipelines.options import DECODE_TIMEOUT_S, MAX_TRACK_HOURS
 from pipelines.progress import shows_progress
 from pipelines.runner import make_pipeline_options

@@ -31,12 +31,14 @@ class Table:
         figures: [groups, cuts, len(FIGURES)].
         best_number: at the true number of artists of each group, [groups, len(FIGURES)].
         own_cut: at the cut that the model came with, alike; None without one.
+        trees: of each group, a linkage as scipy has it, [tracks - 1, 4].
     """
 
     cuts: Floats
     figures: Floats
     best_number: Floats
     own_cut: Floats | None = None
+    trees: Sequence[Floats] = ()
 
     def column(self, figure: str) -> Floats:
         """One figure, [groups, cuts]."""
@@ -98,7 +100,7 @@ def make_table(
         own = np.array(
             [_measure(group, tree, cut) for (group, tree), cut in zip(pairs, own_cuts, strict=True)]
         )
-    return Table(cuts, figures, best, own)
+    return Table(cuts, figures, best, own, trees)
 
 
 def label_figures(group: Group, labels: Ints) -> list[float]:

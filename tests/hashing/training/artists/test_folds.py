@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hashing.training.artists.folds import Listing, deal_artists, hold_out
+from hashing.training.artists.folds import Listing, deal_artists, hold_out, without_each
 
 
 def kin(*sets: str) -> list[frozenset[str]]:
@@ -29,6 +29,21 @@ def test_copies_and_duets_of_who_is_held_out_go_with_them() -> None:
     assert first.tolist() == [True, True, False, True, True, True, True]
     first, _ = hold_out([listing, other], {"c"}, [5])
     assert first.tolist() == [True] * 5 + [False, False]
+
+
+def test_each_fold_is_left_out_with_its_rows_its_artists_and_their_kin() -> None:
+    artist = ["b", "a", "a", "", "c", ""]
+    first = Listing([{}] * 6, artist, kin("b", "a", "a", "x", "c", "b"))
+    other = Listing([{}] * 2, [""] * 2, kin("a b", "c"))
+    # The second row of a is in no fold, and a row of nobody is in one.
+    found = list(without_each([first, other], ["2", "10", "", "10", "", ""]))
+    assert [one.name for one in found] == ["10", "2"]
+    assert [one.tested for one in found] == [{"a"}, {"b"}]
+    assert found[0].kept[0].tolist() == [True, False, False, False, True, True]
+    assert found[1].kept[0].tolist() == [False, True, True, True, True, False]
+    assert [one.kept[1].tolist() for one in found] == [[False, True]] * 2
+    assert found[0].held_out == {"fold": "10", "artists": ["a"], "tracks": [3, 1]}
+    assert not list(without_each([first, other], [""] * 6))
 
 
 @given(st.integers(0, 10_000))

@@ -16,10 +16,10 @@ import pytest
 from disambiguation_music import PitchEncoder, pitch_encoder, write_tones
 from index_helpers import error_line
 
+from hashing.artists.cepstra import SETTINGS, track_cepstra
 from hashing.models import save_model
 from pipelines.cli import main
 from pipelines.disambiguation import embed
-from pipelines.evaluation.artists.mfcc import SETTINGS, track_cepstra
 from pipelines.evaluation.artists.systems import trained_on
 
 Shown = pytest.CaptureFixture[str]
@@ -146,6 +146,9 @@ def test_the_page_is_whole_and_escapes_names(given: Path) -> None:
     page = (given / "out/report.html").read_text()
     for part in ("Names of several artists", "Of one genre", "Differences", "clear + albums"):
         assert part in page
+    assert 'genre negatives p = 0.5</th><td class="n">0.643</td><td class="n">0.623' in page
+    for part in ("How sure is sure", "Off by, spread 0.2", "below 0.6: names", "from 0.6: names"):
+        assert part in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
     assert page.count("<svg") >= 5
@@ -155,6 +158,7 @@ def test_the_text_tells_what_matters(given: Path, tmp_path: Path, capsys: Shown)
     text = (given / "said").read_text()
     for part in ("96 tracks of 12 artists (artist_id), 5 folds, seeds 1, 2", "left whole"):
         assert part in text
+    assert "confidence from 0.6: 20 names of several artists, ARI 1.000; 24 of one artist" in text
     assert "clear - one cluster: ARI +1.000 (+1.000 to +1.000; +1.000 to +1.000)" in text
     flags = ("--no-model", "--groups", "2", "--seeds", "1", "--comparators", "one", "--json")
     assert evaluate(given / "catalog.jsonl", tmp_path / "out", *flags) == 0
