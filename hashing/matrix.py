@@ -18,7 +18,7 @@ import mmap
 import os
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -197,6 +197,19 @@ class CodeMatrix:
         return self._before[word] + np.bitwise_count(below), present
 
 
+class _Together(NamedTuple):
+    """Rows of several segments, and which of them there are; both end with one of nothing.
+
+    `bases`: by number of a segment, where its rows begin, -1 where they are elsewhere; `ends`: how
+    many snippet numbers it has.
+    """
+
+    codes: Bytes
+    heard: Flags
+    bases: Ints
+    ends: Ints
+
+
 class CodeMatrices:
     """The code matrices of an index: numbers of a segment are spread over its parts.
 
@@ -209,6 +222,8 @@ class CodeMatrices:
         quarter of the files that the process may open (tables take half): a map holds a file.
       held_bytes: a segment whose codes are not more than that is read whole and kept.
     """
+
+    near = True  # what is small may be read whole; `hashing.shards.TableSet.near`
 
     def __init__(
         self,
@@ -227,6 +242,42 @@ class CodeMatrices:
         self._opened: dict[tuple[int, int], CodeMatrix] = {}
         self._held_bytes = held_bytes
         self._held: dict[int, tuple[Bytes, Flags]] = {}
+        self._together: _Together | None = None
+
+    def rows_each(self, segment: Ints, gids: Ints) -> tuple[Bytes, Flags]:
+        """`rows` of snippets [n] of any segments [n]; those of small ones are one read."""
+        if self._together is None:
+            self._together = self._put_together()
+        small = self._together
+        base = small.bases[segment]
+        apart = np.flatnonzero(base < 0)
+        ends = small.ends[segment]
+        # Of those that are apart, too: their rows are put over these.
+        at = np.where((gids >= 0) & (gids < ends) & (base >= 0), base + gids, len(small.codes) - 1)
+        codes, heard = small.codes[at], small.heard[at]
+        for one in np.unique(segment[apart]).tolist():
+            chosen = apart[segment[apart] == one]
+            codes[chosen], heard[chosen] = self.rows(one, gids[chosen])
+        return codes, heard
+
+    def _put_together(self) -> _Together:
+        """The smallest segments, up to `held_bytes` of them, one after another."""
+        sizes = {segment: int(starts[-1]) for segment, starts in self._starts.items()}
+        ends = np.zeros(max(sizes, default=-1) + 1, dtype=np.int64)
+        ends[list(sizes)] = list(sizes.values())
+        bases, base = np.full(ends.size, -1, dtype=np.int64), 0
+        parts = [(np.zeros((1, self.width), dtype=np.uint8), np.zeros(1, dtype=bool))]
+        for segment in sorted(sizes, key=sizes.__getitem__):
+            if not self.near or (base + sizes[segment]) * self.width > self._held_bytes:
+                break
+            bases[segment] = base
+            base += sizes[segment]
+            codes, heard = self._read_whole(segment)
+            parts.insert(-1, (codes[:-1], heard[:-1]))
+        codes, heard = (np.concatenate(column) for column in zip(*parts, strict=True))
+        for segment in np.flatnonzero(bases >= 0).tolist():
+            self._held.pop(segment, None)
+        return _Together(codes, heard, bases, ends)
 
     def rows(self, segment: int, gids: Ints) -> tuple[Bytes, Flags]:
         """Codes [n, width] of snippets [n] of a segment, and which there are [n].
@@ -234,6 +285,8 @@ class CodeMatrices:
         Numbers outside the segment are absent, as silent snippets are.
         """
         starts = self._starts[segment]
+        if self._together is not None and self._together.bases[segment] >= 0:
+            return self.rows_each(np.full(gids.size, segment), gids)
         if starts[-1] * self.width <= self._held_bytes:
             codes, heard = self._whole(segment)
             inside = (gids >= 0) & (gids < starts[-1])
@@ -253,15 +306,18 @@ class CodeMatrices:
     def _whole(self, segment: int) -> tuple[Bytes, Flags]:
         """All rows of a small segment, and which there are; both have one more, of nothing."""
         if segment not in self._held:
-            starts = self._starts[segment]
-            codes = np.zeros((int(starts[-1]) + 1, self.width), dtype=np.uint8)
-            heard = np.zeros(len(codes), dtype=bool)
-            for part in np.flatnonzero(np.diff(starts)).tolist():
-                place = slice(int(starts[part]), int(starts[part + 1]))
-                matrix = self._open_checked(segment, part)
-                codes[place], heard[place] = matrix.rows(np.arange(matrix.n))
-            self._held[segment] = codes, heard
+            self._held[segment] = self._read_whole(segment)
         return self._held[segment]
+
+    def _read_whole(self, segment: int) -> tuple[Bytes, Flags]:
+        starts = self._starts[segment]
+        codes = np.zeros((int(starts[-1]) + 1, self.width), dtype=np.uint8)
+        heard = np.zeros(len(codes), dtype=bool)
+        for part in np.flatnonzero(np.diff(starts)).tolist():
+            place = slice(int(starts[part]), int(starts[part + 1]))
+            matrix = self._open_checked(segment, part)
+            codes[place], heard[place] = matrix.rows(np.arange(matrix.n))
+        return codes, heard
 
     def _matrix(self, segment: int, part: int) -> CodeMatrix:
         place = (segment, part)

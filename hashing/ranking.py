@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,22 @@ class Codes(Protocol):
 
     def rows(self, segment: int, gids: Ints) -> tuple[Bytes, Flags]:
         """Codes [n, width] of snippets [n], and which there are."""
+
+
+@runtime_checkable
+class TracksOfAll(Tracks, Protocol):
+    """`Tracks` that need not be asked segment by segment."""
+
+    def locate_each(self, segment: Ints, gids: Ints) -> tuple[Ints, Ints, Ints]:
+        """`locate` of snippets [n] of any segments [n]."""
+
+
+@runtime_checkable
+class CodesOfAll(Codes, Protocol):
+    """`Codes` that need not be asked segment by segment."""
+
+    def rows_each(self, segment: Ints, gids: Ints) -> tuple[Bytes, Flags]:
+        """`rows` of snippets [n] of any segments [n]."""
 
 
 Compare = Callable[[Ints, Bytes], Floats]
@@ -184,17 +200,26 @@ class Ranker:
     likeness: Likeness
     chance: float = CHANCE_SIMILARITY
 
-    def rank(self, segment: int, gid: Ints, diagonal: Ints, votes: Ints) -> Places:
-        """Places at the candidates [c] of one segment, strongest first.
+    def rank(
+        self,
+        segment: Ints | int,
+        gid: Ints,
+        diagonal: Ints,
+        votes: Ints,
+        located: tuple[Ints, Ints, Ints] | None = None,
+    ) -> Places:
+        """Places at the candidates [c], strongest first; `segment` of each, or of them all.
 
-        A track is listed once for each part of the query that it explains.
+        A track is listed once for each part of the query that it explains. `located`: what
+        `Tracks.locate` says of the candidates, where that is known.
         """
-        places = self._places(segment, gid, diagonal, votes)
+        segment = np.broadcast_to(segment, gid.shape)
+        places = self._places(segment, gid, diagonal, votes, located)
         if self.row_of_step.size > 1 and places.n:
             best = places.take(np.arange(min(REFINED, places.n)))
             shifts = [shift for shift in range(-REACH, REACH + 1) if shift]
             near = self._places(
-                segment,
+                np.tile(best.segment, len(shifts)),
                 np.tile(best.gid, len(shifts)),
                 np.concatenate([best.diagonal + shift for shift in shifts]),
                 np.tile(best.votes, len(shifts)),
@@ -215,24 +240,34 @@ class Ranker:
           and which of them count [c, k]: there is a snippet on both sides, in the same track.
         """
         _, first, end = self.tracks.locate(segment, gid)
-        return self._along(segment, first, end, diagonal)
+        return self._along(np.broadcast_to(segment, gid.shape), first, end, diagonal)
 
     def _along(
-        self, segment: int, first: Ints, end: Ints, diagonal: Ints
+        self, segment: Ints, first: Ints, end: Ints, diagonal: Ints
     ) -> tuple[Bytes, Ints, Flags]:
         hop, steps = self.steps_per_snippet, self.row_of_step.size
         step = (-diagonal % hop)[:, None] + np.arange(-(-steps // hop)) * hop
         number = (diagonal[:, None] + step) // hop
         counts = (step < steps) & (number >= first[:, None]) & (number < end[:, None])
         counts &= self.row_of_step[np.minimum(step, steps - 1)] >= 0
-        rows, present = self.codes.rows(segment, number[counts])
+        segments = np.repeat(segment, counts.sum(axis=1))
+        # Where nothing counts, any segment of the index tells how long rows are.
+        of = segments if segments.size else segment[:1]
+        rows, present = rows_in(self.codes, of, number[counts])
         codes = np.zeros((*counts.shape, rows.shape[1]), dtype=np.uint8)
         codes[counts] = rows
         counts[counts] = present
         return codes, step, counts
 
-    def _places(self, segment: int, gid: Ints, diagonal: Ints, votes: Ints) -> Places:
-        ordinal, first_gid, end_gid = self.tracks.locate(segment, gid)
+    def _places(
+        self,
+        segment: Ints,
+        gid: Ints,
+        diagonal: Ints,
+        votes: Ints,
+        located: tuple[Ints, Ints, Ints] | None = None,
+    ) -> Places:
+        ordinal, first_gid, end_gid = located or locate_in(self.tracks, segment, gid)
         codes, step, counts = self._along(segment, first_gid, end_gid, diagonal)
         similarity = np.zeros(counts.shape, dtype=np.float64)
         similarity[counts] = self.compare(self.row_of_step[step[counts]], codes[counts])
@@ -245,7 +280,7 @@ class Ranker:
         row = np.arange(gid.size)
         hop = self.steps_per_snippet
         return Places(
-            segment=np.full(gid.size, segment, dtype=np.int64),
+            segment=segment,
             ordinal=ordinal,
             gid=(diagonal + step[row, first]) // hop,
             diagonal=diagonal,
@@ -285,6 +320,38 @@ class Ranker:
             if met.any():
                 out[at] = likeness.max(axis=0)[met].mean() >= TWIN_LIKENESS
         return out
+
+
+def in_one(segment: Ints) -> bool:
+    """Whether these are snippets, some at least, of one segment."""
+    return bool(segment.size and (segment == segment[0]).all())
+
+
+def locate_in(tracks: Tracks, segment: Ints, gid: Ints) -> tuple[Ints, Ints, Ints]:
+    """`Tracks.locate` of snippets [n] of any segments [n]."""
+    if not segment.size:
+        return gid, gid, gid  # no segment need have the number 0
+    if (segment == segment[0]).all():
+        return tracks.locate(int(segment[0]), gid)
+    out = np.empty((3, gid.size), dtype=np.int64)
+    for one in np.unique(segment).tolist():
+        chosen = np.flatnonzero(segment == one)
+        out[:, chosen] = tracks.locate(one, gid[chosen])
+    return out[0], out[1], out[2]
+
+
+def rows_in(codes: Codes, segment: Ints, gid: Ints) -> tuple[Bytes, Flags]:
+    """`Codes.rows` of snippets [n] of any segments [n]."""
+    if not segment.size or in_one(segment):
+        return codes.rows(int(segment[0]) if segment.size else 0, gid)
+    if isinstance(codes, CodesOfAll):
+        return codes.rows_each(segment, gid)
+    order = np.argsort(segment, kind="stable")
+    numbers, starts = np.unique(segment[order], return_index=True)
+    parts = zip(numbers.tolist(), np.split(gid[order], starts[1:]), strict=True)
+    found, present = zip(*(codes.rows(one, part) for one, part in parts), strict=True)
+    back = np.argsort(order)
+    return np.concatenate(found)[back], np.concatenate(present)[back]
 
 
 def largest_part(excess: Values) -> tuple[Ints, Ints, Values]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +12,9 @@ import numpy.typing as npt
 from hashing import ranking, voting
 from hashing.confidence import Confidence, Evidence
 from hashing.encoders import Hasher, QueryCodes
+from hashing.gone import NOTHING, Gone
 from hashing.ranking import Codes, Compare, Places, Ranker, Tracks
+from hashing.segments import JoinedTables
 from hashing.shards import TableSet
 
 Ints = npt.NDArray[np.int64]
@@ -98,12 +101,18 @@ class Searcher:
         self.probes = probes
         self.max_bucket = max_bucket
         self.embeddings = embeddings
+        self._joined = JoinedTables(tables, self._gone)
+        self._like = ranking.embedding_likeness if embeddings else hasher.quantizer.likeness
         self.confidence = Confidence.from_json(hasher.config.get("calibration", {}))
         self._hop = hasher.features.query_hop
         self._steps_per_snippet = hasher.features.snippet_hop // self._hop
         self._lead = hasher.features.query_margin // self._hop
         self.step_s = self._hop * hasher.features.frame_s
         self._snippet_s = hasher.features.snippet_samples / hasher.features.sample_rate
+
+    def _gone(self, segment: int) -> Gone:
+        found: Gone = getattr(self.tracks, "gone", lambda segment: NOTHING)(segment)
+        return found
 
     def search(self, queries: Sequence[QueryCodes], top: int = 10) -> list[list[Match]]:
         """The best matches of each query, best first; an empty list where nothing was hit.
@@ -121,61 +130,58 @@ class Searcher:
         # The first snippet may begin before the query; steps are counted from there.
         steps = [query.start_frame.astype(np.int64) // self._hop + self._lead for query in queries]
         found = self.candidates(queries, steps)
-        answers = []
+        answers = list[list[Match]]()
         for number, query in enumerate(queries):
-            ranker = self._ranker(query, steps[number])
-            places = []
-            for segment, candidates in found.items():
-                mine = np.flatnonzero(candidates.query == number)
-                if mine.size:
-                    places.append(
-                        ranker.rank(
-                            segment,
-                            candidates.gid[mine],
-                            candidates.diagonal[mine],
-                            candidates.votes[mine],
-                        )
-                    )
-            matches = self._matches(query, ranker, Places.join(places), top) if places else []
-            answers.append(matches)
+            mine = found.take(np.flatnonzero(found.query == number))
+            if not mine.gid.size:
+                answers.append([])
+                continue
+            ranker = self._ranker(steps[number], self.comparison(query))
+            located = mine.ordinal, mine.first, mine.end
+            places = ranker.rank(mine.segment, mine.gid, mine.diagonal, mine.votes, located)
+            answers.append(self._matches(query, ranker, places, top) if places.n else [])
         return answers
 
-    def candidates(
-        self, queries: Sequence[QueryCodes], steps: Sequence[Ints]
-    ) -> dict[int, voting.Candidates]:
-        """Where in each segment the queries may be; `steps` of their snippets, [snippets] each."""
+    def candidates(self, queries: Sequence[QueryCodes], steps: Sequence[Ints]) -> voting.Candidates:
+        """Where in the index the queries may be; `steps` of their snippets, [snippets] each."""
         quantizer = self.hasher.quantizer
         keys = [
             quantizer.probe_keys(query.responses, self.key_bits, self.probes) for query in queries
         ]
         hops = np.array([-(-(int(part[-1]) + 1) // self._steps_per_snippet) for part in steps])
         limits = np.clip(COMPARISONS // hops, *CANDIDATES)
-        return {
-            segment: voting.look_up(
-                self.tables,
-                segment,
-                keys,
-                steps,
-                limits,
-                self._steps_per_snippet,
-                self.n_snippets,
-                self.max_bucket,
-            )
-            for segment in self.tables.segments
-        }
+        return self._look_up(self.tables.segments, keys, steps, limits)
 
-    def _ranker(self, query: QueryCodes, steps: Ints) -> Ranker:
+    def _look_up(
+        self,
+        segments: Sequence[int],
+        keys: Sequence[npt.NDArray[np.uint32]],
+        steps: Sequence[Ints],
+        limits: Ints,
+    ) -> voting.Candidates:
+        return voting.look_up(
+            self._joined,
+            segments,
+            keys,
+            steps,
+            limits,
+            self._steps_per_snippet,
+            self.n_snippets,
+            functools.partial(ranking.locate_in, self.tracks),
+            self.max_bucket,
+        )
+
+    def _ranker(self, steps: Ints, compare: Compare) -> Ranker:
         row_of_step = np.full(int(steps[-1]) + 1, -1, dtype=np.int64)
         row_of_step[steps] = np.arange(steps.size)
-        chance = self.confidence.chance
         return Ranker(
             self.codes,
             self.tracks,
-            self.comparison(query),
+            compare,
             row_of_step,
             self._steps_per_snippet,
-            ranking.embedding_likeness if self.embeddings else self.hasher.quantizer.likeness,
-            chance,
+            self._like,
+            self.confidence.chance,
         )
 
     def comparison(self, query: QueryCodes) -> Compare:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import mmap
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hashing.errors import IndexFormatError
+from hashing.hits import Hits as Hits
+from hashing.hits import SortedKeys
 from hashing.table_format import (
     BLOCK_KEYS,
     DENSE,
@@ -21,6 +23,7 @@ from hashing.table_format import (
     ShardHeader,
 )
 
+_BLOCK_SHIFT = BLOCK_KEYS.bit_length() - 1
 _MAX_STEPS = 4_194_304  # 32 MiB of int64: the hits of some 800 queries of ten seconds
 
 
@@ -110,23 +113,38 @@ class Shard:
     def _find_ranked(
         self, blocks: NDArray[np.uint32], keys: NDArray[np.uint32]
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-        at = keys.astype(np.int64)
-        at -= self.header.key_lo
-        bit = (at % BLOCK_KEYS).astype(np.uint64)
-        at //= BLOCK_KEYS
-        here, after = blocks[at], blocks[at + 1]
-        bitmap = here.view("<u8")[:, 0]
-        one = np.uint64(1)
-        rank = here[:, 2] + np.bitwise_count(bitmap & ((one << bit) - one)).astype(np.int64)
+        at = keys - np.uint32(self.header.key_lo)
+        bitmaps = blocks.view("<u8").reshape(-1)[::2]
+        bit = (at & np.uint32(BLOCK_KEYS - 1)).astype(np.uint64)
+        block = (at >> np.uint32(_BLOCK_SHIFT)).astype(np.int64)
+        first = np.zeros(len(keys), np.uint32)
+        last = first.copy()
+        # Most keys have no bucket where there are fewer postings than keys.
+        shifted = bitmaps[block] >> bit
+        held = np.flatnonzero(shifted & np.uint64(1))
+        block, bit = block[held], bit[held]
+        here, after = blocks[block], blocks[block + 1]
+        below = bitmaps[block] & ((np.uint64(1) << bit) - np.uint64(1))
+        rank = here[:, 2] + np.bitwise_count(below).astype(np.int64)
         # The bucket ends where the next key's starts: in this block, or with the next block.
-        ends_block = rank + 1 >= after[:, 2]
-        base = here[:, 3]
-        first = base + self.offsets[np.minimum(rank, len(self.offsets) - 1)]
-        last = base + self.offsets[np.minimum(rank + 1, len(self.offsets) - 1)]
-        last[ends_block] = after[ends_block, 3]
-        absent = (bitmap >> bit) & one == 0
-        first[absent] = last[absent] = 0
+        top = len(self.offsets) - 1
+        first[held] = here[:, 3] + self.offsets[np.minimum(rank, top)]
+        ends = here[:, 3] + self.offsets[np.minimum(rank + 1, top)]
+        last[held] = np.where(rank + 1 >= after[:, 2], after[:, 3], ends)
         return first, last
+
+    def buckets(self) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """All keys that have postings, rising, and how many each has."""
+        if self.blocks is not None:
+            bits = np.unpackbits(self.blocks[:-1, :2].copy().view(np.uint8), bitorder="little")
+            keys = np.flatnonzero(bits)
+        elif self.keys is None:
+            keys = np.flatnonzero(np.diff(self.offsets))
+        else:
+            starts = self.offsets.astype(np.int64)
+            return self.keys, starts[1:] - starts[:-1]
+        found = (keys + self.header.key_lo).astype(np.uint32)
+        return found, self.find(found)[1].astype(np.int64)
 
     def verify(self, n_snippets: int | None = None) -> list[str]:
         """Read everything and name what is wrong, a line each; an empty list means sound.
@@ -172,33 +190,6 @@ def _ascending(values: NDArray[np.unsignedinteger], *, strictly: bool) -> bool:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Hits:
-    """What a look-up found, bucket by bucket: the hits of a bucket follow one another.
-
-    Attributes:
-        gid: uint32 ``[h]``, the snippet of each hit.
-        bucket_row: int32 ``[b]``, the row of the query's keys that met each bucket.
-        bucket_hits: int64 ``[b]``, hits that come from each bucket; 0 where it was left out.
-        bucket_sizes: uint32 ``[q, n_tables]``, sizes of all buckets met, those left out included.
-    """
-
-    gid: NDArray[np.uint32]
-    bucket_row: NDArray[np.int32]
-    bucket_hits: NDArray[np.int64]
-    bucket_sizes: NDArray[np.uint32]
-
-    @property
-    def row(self) -> NDArray[np.int32]:
-        """int32 ``[h]``, the row of the query's keys behind each hit."""
-        return np.repeat(self.bucket_row, self.bucket_hits)
-
-    @property
-    def bucket(self) -> NDArray[np.uint32]:
-        """uint32 ``[h]``, size of the bucket that each hit came from."""
-        return np.repeat(self.bucket_hits.astype(np.uint32), self.bucket_hits)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class _Segment:
     """The shards of one segment, sorted by table and first key."""
 
@@ -221,6 +212,9 @@ class TableSet:
     >>> hits.gid.tolist(), hits.row.tolist(), hits.bucket_sizes.tolist()
     ([0, 2], [1, 1], [[0], [2]])
     """
+
+    # Whole shards can be read at the speed of a disk: those of small segments may be merged.
+    near = True
 
     def __init__(
         self,
@@ -274,17 +268,25 @@ class TableSet:
             IndexFormatError: no such segment, or a shard is missing, damaged or of another place.
             ValueError: shape of the keys, or a key of more than `key_bits` bits.
         """
+        return self._lookup(segment, self.sort_keys(keys), max_bucket)
+
+    def lookup_each(self, segments: Iterable[int], keys: NDArray[np.uint32]) -> list[Hits]:
+        """`lookup` in several segments; the same keys are sorted once."""
+        in_order = self.sort_keys(keys)
+        return [self._lookup(segment, in_order) for segment in segments]
+
+    def sort_keys(self, keys: NDArray[np.uint32]) -> SortedKeys:
+        """Keys ``[q, n_tables]`` in the order in which they stand in tables; raises ValueError."""
         keys = np.asarray(keys)
         if keys.ndim != 2 or keys.shape[1] != self.n_tables:
             raise ValueError(f"keys must be [q, n_tables={self.n_tables}], got {keys.shape}")
         if keys.size and int(keys.max()) >> self.key_bits:
             raise ValueError(f"key {int(keys.max())} has more than key_bits={self.key_bits} bits")
+        return SortedKeys.of(keys)
+
+    def _lookup(self, segment: int, keys: SortedKeys, max_bucket: int | None = None) -> Hits:
         listed = self._segment(segment)
-        tables = np.arange(self.n_tables, dtype=np.uint64) << np.uint64(32)
-        wanted = (keys.T.astype(np.uint64) + tables[:, None]).ravel()
-        # By table and key: each shard's keys are then a slice, and its memory is met in order.
-        order = np.argsort(wanted)
-        wanted = wanted[order]
+        wanted = keys.wanted
         edges = np.append(np.searchsorted(wanted, listed.firsts), len(wanted))
         used = np.flatnonzero(edges[1:] > edges[:-1]).tolist()
         wanted_keys = wanted.astype(np.uint32)  # truncation drops the table
@@ -295,8 +297,7 @@ class TableSet:
             part = slice(edges[number], edges[number + 1])
             shard = self._shard(segment, listed, number)
             first[part], size[part] = shard.find(wanted_keys[part])
-        bucket_sizes = np.empty(len(wanted), np.uint32)
-        bucket_sizes[order] = size
+        bucket_sizes = keys.unsorted(size)
         if max_bucket is not None:
             size[size > max_bucket] = 0
 
@@ -319,13 +320,7 @@ class TableSet:
             part = slice(hit_edges[number], hit_edges[number + 1])
             # `find` has checked the range; "clip" only spares take a copy of its output.
             np.take(shard.postings, source[part], out=gid[part], mode="clip")
-        n_rows = max(1, len(keys))
-        return Hits(
-            gid=gid,
-            bucket_row=(order % n_rows).astype(np.int32),
-            bucket_hits=size,
-            bucket_sizes=np.ascontiguousarray(bucket_sizes.reshape(self.n_tables, len(keys)).T),
-        )
+        return Hits(gid, keys.row, keys.table, size, bucket_sizes)
 
     def _count_to(self, n: int) -> NDArray[np.int64]:
         """0 to n - 1, kept between look-ups: np.arange costs as much as all else per hit."""
@@ -334,6 +329,13 @@ class TableSet:
         if n > len(self._steps):
             self._steps = np.arange(min(_MAX_STEPS, 2 * n))
         return self._steps[:n]
+
+    def shards_of(self, segment: int, table: int | None = None) -> Iterator[Shard]:
+        """The shards of a segment, or of one of its tables, in order, each open when it comes."""
+        listed = self._segment(segment)
+        for number, (found, *_) in enumerate(listed.places):
+            if table in (None, found):
+                yield self._shard(segment, listed, number)
 
     def close(self) -> None:
         """Let go of all maps; a later look-up opens them again."""

@@ -6,14 +6,15 @@ import bisect
 import functools
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from hashing.encoders import Hasher
 from hashing.errors import IndexFormatError, ModelError
-from hashing.matrix import CodeMatrices, CodeMatrix
+from hashing.gone import NOTHING, Gone
+from hashing.matrix import HELD_BYTES, CodeMatrices, CodeMatrix
 from hashing.models import list_models, load_model
 from hashing.search import PROBES, Searcher
 from hashing.shards import Shard, TableSet
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 Ints = npt.NDArray[np.int64]
 
+# Of a file of removals, beside ``ordinal``: first snippet number of each track and its end, and how
+# many of these have a snippet.
+SPANS = ("first_gid", "end_gid", "snippets")
+
 # Parts whose tracks are kept in memory: 2,442 rows a part at ten million tracks, so some 200 MB.
 CACHED_PARTS = 512
 
@@ -36,15 +41,34 @@ CACHED_PARTS = 512
 WHOLE_PARTS = 256
 
 
+class _Together(NamedTuple):
+    """Tracks of several segments, numbered through: where each begins, and the end of the last.
+
+    `ordinals` are -1 for removed tracks; `bases`, by number of a segment, what stands before its
+    snippets, -1 where its tracks are elsewhere, and `ends` how many snippet numbers it has.
+    """
+
+    bounds: Ints
+    ordinals: Ints
+    bases: Ints
+    ends: Ints
+
+
 class IndexTracks:
     """The tracks of an index, read part by part when a look-up meets them.
 
     Parts are cut from the catalogue in order, so the snippet numbers of a segment tell the part,
     and the part's own file tells the track: nothing that grows with the index is read to open it.
+
+    Args:
+      index: the folder.
+      manifest: of any version of it.
+      read_ahead: read small segments whole when they are first met; see `open_index`.
     """
 
-    def __init__(self, index: str, manifest: Manifest) -> None:
+    def __init__(self, index: str, manifest: Manifest, read_ahead: bool = True) -> None:
         self._index = index
+        self._whole_parts = WHOLE_PARTS if read_ahead else 0
         self._segments = {segment.id: segment for segment in manifest.segments}
         self.starts = {
             segment.id: np.concatenate(([0], np.cumsum(segment.part_gids))).astype(np.int64)
@@ -62,6 +86,49 @@ class IndexTracks:
         self._part = functools.lru_cache(maxsize=CACHED_PARTS)(self._read_part)
         self._whole = functools.lru_cache(maxsize=None)(self._read_whole)
         self._removed = functools.lru_cache(maxsize=None)(self._read_removed)
+        self._gone = functools.lru_cache(maxsize=None)(self._read_gone)
+        self._together: _Together | None = None
+
+    def gone(self, segment: int) -> Gone:
+        """Snippet numbers of removed tracks, which look-up passes over; none where the file of
+        removals does not tell them: then `locate` alone knows what is removed.
+        """
+        return self._gone(segment)
+
+    def locate_each(self, segment: Ints, gids: Ints) -> tuple[Ints, Ints, Ints]:
+        """`locate` of snippets [n] of any segments [n]; those of small ones are one search."""
+        if self._together is None:
+            self._together = self._put_together()
+        small = self._together
+        base = small.bases[segment]
+        out = np.empty((3, gids.size), dtype=np.int64)
+        found = np.flatnonzero((base >= 0) & (gids < small.ends[segment]))
+        at = np.searchsorted(small.bounds, base[found] + gids[found], side="right") - 1
+        out[:, found] = small.ordinals[at], small.bounds[at], small.bounds[at + 1]
+        out[1:, found] -= base[found]
+        apart = np.ones(gids.size, dtype=bool)
+        apart[found] = False
+        for one in np.unique(segment[apart]).tolist():
+            chosen = np.flatnonzero(apart & (segment == one))
+            out[:, chosen] = self.locate(one, gids[chosen])
+        return out[0], out[1], out[2]
+
+    def _put_together(self) -> _Together:
+        """All small segments, one after another."""
+        ends = np.zeros(max(self.starts, default=-1) + 1, dtype=np.int64)
+        bases = np.full(ends.size, -1, dtype=np.int64)
+        bounds, ordinals, base = list[Ints](), list[Ints](), 0
+        for segment, starts in self.starts.items():
+            ends[segment] = starts[-1]
+            if starts.size <= self._whole_parts and starts[-1]:
+                own, numbers = self._whole(segment)
+                bases[segment] = base
+                bounds.append(own[:-1] + base)
+                ordinals.append(np.where(np.isin(numbers, self._removed(segment)), -1, numbers))
+                base += int(starts[-1])
+        bounds.append(np.array([base], dtype=np.int64))
+        ordinals.append(np.empty(0, dtype=np.int64))
+        return _Together(np.concatenate(bounds), np.concatenate(ordinals), bases, ends)
 
     def locate(self, segment: int, gids: Ints) -> tuple[Ints, Ints, Ints]:
         """Ordinal of the track of each gid (-1: removed), its first snippet number and its end."""
@@ -71,7 +138,7 @@ class IndexTracks:
                 f"index {self._index}: snippet number {gids.max()} of segment {segment} is that of "
                 "no track; run `hashbeam verify` on it, then rebuild it"
             )
-        if starts.size <= WHOLE_PARTS:
+        if starts.size <= self._whole_parts:
             ordinals, firsts, ends = self._locate_in(self._whole(segment), gids)
         else:
             parts = np.searchsorted(starts, gids, side="right") - 1
@@ -105,6 +172,32 @@ class IndexTracks:
         parts = [self._bounds(segment, part) for part in heard]
         bounds = [np.zeros(1, dtype=np.int64), *(part_bounds[1:] for part_bounds, _ in parts)]
         return np.concatenate(bounds), np.concatenate([ordinals for _, ordinals in parts])
+
+    def span(self, segment: int, ordinal: int) -> tuple[int, int] | None:
+        """First snippet number and end of a track, be it removed or not; None: there is no such.
+
+        Reads the parts that a binary search meets.
+        """
+        starts = self.starts[segment]
+        low, high = 0, starts.size - 1
+        while low < high:
+            middle = (low + high) // 2
+            part = middle
+            while part < high and starts[part] == starts[part + 1]:
+                part += 1  # it has no track, and so no file
+            if part == high:
+                high = middle
+                continue
+            bounds, ordinals = self._bounds(segment, part)
+            if ordinal < ordinals[0]:
+                high = middle
+            elif ordinal > ordinals[-1]:
+                low = part + 1
+            else:
+                at = int(np.searchsorted(ordinals, ordinal))
+                found = ordinals[at] == ordinal
+                return (int(bounds[at]), int(bounds[at + 1])) if found else None
+        return None
 
     def row(self, segment: int, ordinal: int) -> dict[str, Any]:
         """What the catalogue says about a track that `locate` has given."""
@@ -150,24 +243,44 @@ class IndexTracks:
         table = parquet.read_table(io.join(self._index, removals.path), ["ordinal"])
         return np.sort(table["ordinal"].to_numpy().astype(np.int64))
 
+    def _read_gone(self, segment: int) -> Gone:
+        removals = self._segments[segment].removals
+        if removals is None:
+            return NOTHING
+        table = parquet.read_table(io.join(self._index, removals.path))
+        if not set(SPANS) <= set(table.column_names):
+            return NOTHING
+        first, end, snippets = (table[name].to_numpy().astype(np.int64) for name in SPANS)
+        return Gone(first, end, int(snippets.sum()))
+
 
 def open_index(
-    index: str, model: str | None = None, probes: int = PROBES
+    index: str,
+    model: str | None = None,
+    probes: int = PROBES,
+    *,
+    manifest: Manifest | None = None,
+    hasher: Hasher | None = None,
+    read_ahead: bool = True,
 ) -> tuple[Searcher, IndexTracks, Manifest]:
-    """Open the published version of an index for look-up.
+    """Open the published version of an index, or another one, for look-up.
 
     Args:
       index: the folder; on a disk its tables and code matrices are memory-mapped, elsewhere what
         a look-up needs of them is read by byte ranges and kept, within bounds.
       model: name or folder of the model, where it is not a shipped one.
       probes: keys looked up for each snippet and table.
+      manifest: of the version, which need not be published yet; None: the published one.
+      hasher: its model, where that is open already; `model` is then passed over.
+      read_ahead: read small segments whole when they are first met, which makes many queries
+        faster and a handful slower.
 
     Raises:
       IndexFormatError: no published index there, or a damaged one.
       ModelError: another model than the one that made the index; both digests are named.
     """
-    manifest = open_manifest(index)
-    hasher = find_hasher(manifest, model)
+    manifest = open_manifest(index) if manifest is None else manifest
+    hasher = find_hasher(manifest, model) if hasher is None else hasher
     shards = shard_places(index, manifest)
     cache = PageCache() if is_remote(index) else None
     tables = (
@@ -177,12 +290,14 @@ def open_index(
             shards, manifest.n_tables, manifest.key_bits, _sizes(index, manifest), cache
         )
     )
-    tracks = IndexTracks(index, manifest)
-    snippets = sum(segment.snippets for segment in manifest.segments)
+    tracks = IndexTracks(index, manifest, read_ahead)
+    snippets = sum(
+        segment.snippets - tracks.gone(segment.id).snippets for segment in manifest.segments
+    )
     searcher = Searcher(
         hasher,
         tables,
-        _open_codes(index, manifest, hasher, tracks, cache),
+        _open_codes(index, manifest, hasher, tracks, cache, HELD_BYTES if read_ahead else 0),
         tracks,
         manifest.key_bits,
         math.ceil(snippets * manifest.replication),
@@ -198,6 +313,7 @@ def _open_codes(
     hasher: Hasher,
     tracks: IndexTracks,
     cache: PageCache | None,
+    held_bytes: int,
 ) -> CodeMatrices:
     base = local(index).rstrip("/")
     first_parts = {segment.id: segment.first_part for segment in manifest.segments}
@@ -221,7 +337,7 @@ def _open_codes(
         width = 2 * embedding_dimensions(hasher)  # float16
     if cache is not None:
         return RemoteMatrices(places, tracks.starts, width, _sizes(index, manifest), cache)
-    return CodeMatrices(places, tracks.starts, width, CodeMatrix.open)
+    return CodeMatrices(places, tracks.starts, width, CodeMatrix.open, held_bytes=held_bytes)
 
 
 def _sizes(index: str, manifest: Manifest) -> dict[str, int]:

@@ -40,6 +40,8 @@ class RemoteTables(TableSet):
         cache: holds what is fetched.
     """
 
+    near = False  # what a look-up does not need is not fetched
+
     def __init__(
         self,
         shards: Iterable[tuple[str, int, int, int, int]],
@@ -65,6 +67,10 @@ class RemoteTables(TableSet):
                     self._fetch(segment, rows, max_bucket)
                 parts.append((start, super().lookup(segment, rows, max_bucket)))
         return parts[0][1] if len(parts) == 1 else _join(parts)
+
+    def lookup_each(self, segments: Iterable[int], keys: NDArray[np.uint32]) -> list[Hits]:
+        """As `TableSet.lookup_each`."""
+        return [self.lookup(segment, keys) for segment in segments]
 
     def _rows_at_once(self, segment: int) -> int:
         """Rows of keys whose pages are within the limit of the cache, wherever they lie."""
@@ -138,6 +144,7 @@ def _join(parts: Sequence[tuple[int, Hits]]) -> Hits:
     return Hits(
         gid=np.concatenate([hits.gid for _, hits in parts]),
         bucket_row=np.concatenate([hits.bucket_row + np.int32(first) for first, hits in parts]),
+        bucket_table=np.concatenate([hits.bucket_table for _, hits in parts]),
         bucket_hits=np.concatenate([hits.bucket_hits for _, hits in parts]),
         bucket_sizes=np.concatenate([hits.bucket_sizes for _, hits in parts]),
     )
@@ -182,6 +189,8 @@ class RemoteMatrices(CodeMatrices):
         sizes: bytes of each matrix and shard, by path.
         cache: holds what is fetched.
     """
+
+    near = False
 
     def __init__(
         self,

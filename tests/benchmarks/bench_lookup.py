@@ -17,6 +17,7 @@ large index. Two things are timed:
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import resource
 import sys
@@ -32,7 +33,9 @@ from hashing import voting
 from hashing.encoders import Hasher, QueryCodes
 from hashing.matrix import CodeMatrices, write_matrix
 from hashing.models import DEFAULT_MODEL
+from hashing.ranking import locate_in
 from hashing.search import CANDIDATES, COMPARISONS, PROBES, Searcher
+from hashing.segments import JoinedTables
 from hashing.shards import TableSet
 
 SNIPPETS = 20  # of a query to the tables: 2.4 s beyond the first second, 0.125 s apart
@@ -117,6 +120,7 @@ def time_tables(tables: TableSet, postings: int, n_queries: int) -> dict[str, fl
     steps = np.arange(SNIPPETS)
     hop = 4  # steps of a query to one hop of the index
     limit = int(np.clip(COMPARISONS // (SNIPPETS // hop), *CANDIDATES))
+    joined, locate = JoinedTables(tables), functools.partial(locate_in, EqualTracks())
 
     def ask(n: int) -> Callable[[], None]:
         shape = (n, SNIPPETS, 1, N_TABLES)
@@ -126,7 +130,9 @@ def time_tables(tables: TableSet, postings: int, n_queries: int) -> dict[str, fl
             for first in range(0, n, voting.MAX_QUERIES):
                 batch = keys[first : first + voting.MAX_QUERIES]
                 limits = np.full(len(batch), limit)
-                voting.look_up(tables, 0, batch, [steps] * len(batch), limits, hop, postings)
+                voting.look_up(
+                    joined, [0], batch, [steps] * len(batch), limits, hop, postings, locate
+                )
 
         return run
 

@@ -272,6 +272,23 @@ def test_numbers_of_a_segment_are_spread_over_its_parts(tmp_path: Path, held_byt
         parts.check(matrices, segment, np.full(4, total - 1))
 
 
+@pytest.mark.parametrize("held_bytes", [10**6, 90, 40, 0])
+def test_segments_are_read_together_as_one_by_one(tmp_path: Path, held_bytes: int) -> None:
+    parts = Parts(tmp_path, [[7, 0, 0, 20, 1], [11], [5, 5], []])
+    # With room for all, for the small ones, for one of them, and for none.
+    matrices = CodeMatrices(parts.places, parts.starts, 4, held_bytes=held_bytes)
+    rng = np.random.default_rng(1)
+    for n in (200, 0, 3):
+        segment, gids = rng.integers(0, 4, n), rng.integers(-3, 33, n)
+        found, present = matrices.rows_each(segment, gids)
+        assert found.shape == (n, 4)
+        for row, there, *place in zip(found, present, segment.tolist(), gids.tolist(), strict=True):
+            expected = parts.held.get((place[0], place[1]))
+            assert there == (expected is not None)
+            np.testing.assert_array_equal(row, np.zeros(4) if expected is None else expected)
+    parts.check(matrices, 1, np.arange(-1, 13))
+
+
 def test_nothing_is_opened_before_it_is_needed(tmp_path: Path) -> None:
     parts = Parts(tmp_path, [[5, 5, 5]])
     opened: list[str] = []

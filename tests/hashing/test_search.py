@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from model_fixture import learned_model, random_model
+from segmented import segmented
 
 from hashing import codes
 from hashing.conditions import Condition, Surroundings
@@ -20,9 +20,8 @@ from hashing.memory_index import MemoryCodes, MemoryTracks, memory_searcher
 from hashing.models import DEFAULT_MODEL, list_models
 from hashing.quantizers import SignQuantizer
 from hashing.search import Match, Searcher
-from hashing.shards import Shard, TableSet
+from hashing.shards import TableSet
 from hashing.synthesis import render_track
-from hashing.tables import build_shard
 from hashing.voting import MAX_QUERIES
 
 RATE, SECONDS, TRACKS, KEY_BITS = 8000, 16, 10, 12
@@ -305,68 +304,10 @@ def test_an_index_of_removed_tracks_gives_no_answer(
 # --- segments
 
 
-class Segmented:
-    """Tracks of several segments."""
-
-    def __init__(self, spans: Sequence[Sequence[int]]) -> None:
-        self.segments = [MemoryTracks(part) for part in spans]
-
-    def locate(self, segment: int, gids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self.segments[segment].locate(segment, gids)
-
-
-class SegmentedCodes:
-    """Codes of several segments."""
-
-    def __init__(self, parts: Sequence[MemoryCodes]) -> None:
-        self.parts = parts
-
-    def rows(self, segment: int, gids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self.parts[segment].rows(segment, gids)
-
-
-def segmented(hasher: Hasher, parts: Sequence[Sequence[TrackCodes]]) -> Searcher:
-    """An index in memory with a segment for each part, some of them of no snippet."""
-    shards, total, matrices = {}, 0, []
-    quantizer = hasher.quantizer
-    spans = [[int(track.snippet[-1]) + 1 for track in part] for part in parts]
-    for segment, part in enumerate(parts):
-        firsts = MemoryTracks(spans[segment]).firsts
-        nothing = np.empty(0, np.int64)
-        numbers = [t.snippet + f for t, f in zip(part, firsts[:-1], strict=True)]
-        gids = np.concatenate([nothing, *numbers])
-        rows = np.empty((0, quantizer.code_bytes), np.uint8)
-        packed_codes = np.concatenate([rows, *(track.codes for track in part)])
-        matrices.append(MemoryCodes(packed_codes, gids, int(firsts[-1])))
-        total += len(gids)
-        material = quantizer.key_material(packed_codes)
-        for table in range(quantizer.n_tables):
-            _, keys = quantizer.postings(material, table, KEY_BITS)
-            file = io.BytesIO()
-            build_shard(
-                keys.astype(np.uint64) << np.uint64(32) | gids.astype(np.uint64),
-                file,
-                table=table,
-                segment=segment,
-                key_bits=KEY_BITS,
-                key_lo=0,
-                key_hi=1 << KEY_BITS,
-            )
-            shards[f"{segment} {table}"] = file.getvalue()
-    listed = [(name, *map(int, name.split()), 0, 1 << KEY_BITS) for name in shards]
-    tables = TableSet(
-        listed,  # type: ignore[arg-type]
-        quantizer.n_tables,
-        KEY_BITS,
-        open_shard=lambda name: Shard(shards[name], name),
-    )
-    return Searcher(hasher, tables, SegmentedCodes(matrices), Segmented(spans), KEY_BITS, total)
-
-
 def test_segments_are_searched_as_one_index(
     hasher: Hasher, hashed: list[TrackCodes], songs: list[np.ndarray]
 ) -> None:
-    searcher = segmented(hasher, [hashed[:4], hashed[4:5], [], hashed[5:]])
+    searcher = segmented(hasher, [hashed[:4], hashed[4:5], [], hashed[5:]], KEY_BITS)
     for track, place in ((0, (0, 0)), (3, (0, 3)), (4, (1, 0)), (5, (3, 0)), (9, (3, 4))):
         best = ask(searcher, cut(songs[track], 3, 8))[0]
         assert (best.segment, best.ordinal) == place
@@ -377,7 +318,7 @@ def test_segments_are_searched_as_one_index(
     found = ask(searcher, query)[:2]
     assert {(m.segment, m.ordinal) for m in found} == {(0, 2), (3, 3)}
     # Tracks of one ordinal in two segments are two tracks, here of one recording: both are answers.
-    twice = segmented(hasher, [hashed[:2], hashed[:2]])
+    twice = segmented(hasher, [hashed[:2], hashed[:2]], KEY_BITS)
     found = ask(twice, cut(songs[1], 3, 8))
     assert [(m.segment, m.ordinal) for m in found[:2]] == [(0, 1), (1, 1)]
     assert all(m.score > least_score(hasher) for m in found[:2])
@@ -386,7 +327,9 @@ def test_segments_are_searched_as_one_index(
 def test_one_segment_or_several_give_the_same_evidence(
     hasher: Hasher, hashed: list[TrackCodes], songs: list[np.ndarray]
 ) -> None:
-    whole, parts = (segmented(hasher, spread) for spread in ([hashed], [hashed[:5], hashed[5:]]))
+    whole, parts = (
+        segmented(hasher, spread, KEY_BITS) for spread in ([hashed], [hashed[:5], hashed[5:]])
+    )
     for track in (1, 7):
         one, other = (ask(index, cut(songs[track], 3, 8))[0] for index in (whole, parts))
         assert one.ordinal == 5 * other.segment + other.ordinal == track
@@ -404,7 +347,7 @@ def test_an_empty_index_gives_no_answer(hasher: Hasher, songs: list[np.ndarray])
     searcher = Searcher(hasher, tables, nothing, MemoryTracks([]), KEY_BITS, 0)
     assert ask(searcher, songs[0]) == []
     assert searcher.search([]) == []
-    assert ask(segmented(hasher, [[], []]), songs[0]) == []
+    assert ask(segmented(hasher, [[], []], KEY_BITS), songs[0]) == []
 
 
 def test_an_index_of_one_snippet(hasher: Hasher, songs: list[np.ndarray]) -> None:

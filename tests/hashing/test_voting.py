@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hashing import voting
-from hashing.shards import Hits, Shard, TableSet
+from hashing.segments import JoinedHits, JoinedTables, Numbering
+from hashing.shards import Shard, TableSet
 from hashing.tables import build_shard
 from hashing.voting import (
     MAX_QUERIES,
@@ -26,14 +27,22 @@ from hashing.voting import (
 STEPS_PER_SNIPPET = 4
 
 
-def hits_of(buckets: list[tuple[int, list[int]]], rows: int) -> Hits:
-    """What `TableSet.lookup` gives for buckets of (row, gids)."""
-    return Hits(
-        gid=np.array([gid for _, gids in buckets for gid in gids], np.uint32),
+def hits_of(buckets: list[tuple[int, list[int]]]) -> JoinedHits:
+    """What `JoinedTables.lookup` gives for buckets of (row, gids) of one segment."""
+    loads = np.array([len(gids) for _, gids in buckets], np.int64)
+    return JoinedHits(
+        number=np.array([gid for _, gids in buckets for gid in gids], np.int64),
         bucket_row=np.array([row for row, _ in buckets], np.int32),
-        bucket_hits=np.array([len(gids) for _, gids in buckets], np.int64),
-        bucket_sizes=np.zeros((rows, 1), np.uint32),
+        bucket_hits=loads,
+        bucket_load=loads,
+        numbering=Numbering(np.zeros(1, np.int64), np.zeros(1, np.int64)),
     )
+
+
+def one_track(segment: np.ndarray, gid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All snippets are of one track."""
+    del segment
+    return np.zeros_like(gid), np.zeros_like(gid), np.full_like(gid, 2**32)
 
 
 def one_query(
@@ -45,7 +54,7 @@ def one_query(
     """Candidates of one query, from buckets of (step, gids)."""
     steps = sorted({step for step, _ in buckets}) if steps is None else steps
     row = {step: number for number, step in enumerate(steps)}
-    hits = hits_of([(row[step], gids) for step, gids in buckets], len(steps))
+    hits = hits_of([(row[step], gids) for step, gids in buckets])
     return find_candidates(
         hits,
         np.zeros(len(steps), np.int64),
@@ -53,6 +62,7 @@ def one_query(
         np.array([limit]),
         STEPS_PER_SNIPPET,
         n_snippets,
+        one_track,
     )
 
 
@@ -114,12 +124,13 @@ def test_candidates_are_those_of_a_naive_reference(
     rows = [(q, step) for q, (buckets, _) in enumerate(queries) for step, _ in buckets]
     every = [gids for buckets, _ in queries for _, gids in buckets]
     found = find_candidates(
-        hits_of(list(enumerate(every)), len(rows)),
+        hits_of(list(enumerate(every))),
         np.array([q for q, _ in rows], np.int64),
         np.array([step for _, step in rows], np.int64),
         np.array([limit for _, limit in queries]),
         STEPS_PER_SNIPPET,
         n_snippets,
+        one_track,
     )
     assert np.all(np.diff(found.query) >= 0)
     for query, (buckets, limit) in enumerate(queries):
@@ -221,9 +232,9 @@ def test_the_segments_last_snippet_and_the_longest_query_fit() -> None:
 
 def test_queries_do_not_vote_for_each_other() -> None:
     # The last place of one query is the neighbour of the first of the next.
-    hits = hits_of([(0, [2**32 - 1]), (1, [0]), (1, [0])], 2)
+    hits = hits_of([(0, [2**32 - 1]), (1, [0]), (1, [0])])
     limits = np.array([5, 5])
-    found = find_candidates(hits, np.array([0, 1]), np.array([0, 0]), limits, 4, 2**32)
+    found = find_candidates(hits, np.array([0, 1]), np.array([0, 0]), limits, 4, 2**32, one_track)
     assert found.query.tolist() == [0, 1]
     assert found.votes.tolist() == [1, 2]
     assert found.gid.tolist() == [2**32 - 1, 0]
@@ -231,9 +242,9 @@ def test_queries_do_not_vote_for_each_other() -> None:
 
 def test_as_many_queries_as_may_be_asked_at_once() -> None:
     count = MAX_QUERIES
-    hits = hits_of([(q, [10 * q, 500]) for q in range(count)], count)
+    hits = hits_of([(q, [10 * q, 500]) for q in range(count)])
     found = find_candidates(
-        hits, np.arange(count), np.zeros(count, np.int64), np.full(count, 9), 4, 1000
+        hits, np.arange(count), np.zeros(count, np.int64), np.full(count, 9), 4, 1000, one_track
     )
     for query in range(count):
         expected = Counter([40 * query, 2000])
@@ -241,9 +252,9 @@ def test_as_many_queries_as_may_be_asked_at_once() -> None:
 
 
 def test_each_query_has_a_limit_of_its_own() -> None:
-    hits = hits_of([(q, [100 * k for k in range(6)]) for q in range(4)], 4)
+    hits = hits_of([(q, [100 * k for k in range(6)]) for q in range(4)])
     limits = np.array([3, 0, 9, 1])
-    found = find_candidates(hits, np.arange(4), np.zeros(4, np.int64), limits, 4, 1000)
+    found = find_candidates(hits, np.arange(4), np.zeros(4, np.int64), limits, 4, 1000, one_track)
     assert np.bincount(found.query, minlength=4).tolist() == [3, 0, 6, 1]
 
 
@@ -271,6 +282,20 @@ def tables_of(keys: np.ndarray, key_bits: int) -> TableSet:
     )
 
 
+def look_up_one(
+    tables: TableSet,
+    keys: list[np.ndarray],
+    steps: list[np.ndarray],
+    limits: np.ndarray,
+    steps_per_snippet: int,
+    n: int,
+    max_bucket: int | None = None,
+) -> Candidates:
+    """Candidates in an index of one segment and one track."""
+    joined = JoinedTables(tables)
+    return look_up(joined, [0], keys, steps, limits, steps_per_snippet, n, one_track, max_bucket)
+
+
 def test_the_true_place_is_a_candidate_among_those_of_chance() -> None:
     # Each snippet of a query of 9 is met in 3 of 10 tables at its true place, in an index of 20,000
     # snippets whose keys are random: four postings a bucket.
@@ -282,8 +307,8 @@ def test_the_true_place_is_a_candidate_among_those_of_chance() -> None:
         tables = rng.permutation(10)[:3]
         asked[k, 0, tables] = index[gid + k, tables]
     steps = STEPS_PER_SNIPPET * np.arange(9)
-    found = look_up(
-        tables_of(index, key_bits), 0, [asked], [steps], np.array([5]), STEPS_PER_SNIPPET, n
+    found = look_up_one(
+        tables_of(index, key_bits), [asked], [steps], np.array([5]), STEPS_PER_SNIPPET, n
     )
     assert found.diagonal[0] == STEPS_PER_SNIPPET * gid
     assert found.votes[0] >= 27
@@ -298,9 +323,9 @@ def test_queries_of_one_look_up_are_apart() -> None:
     asked = [keys[first : first + 3, None, :].astype(np.uint32) for first in (10, 200, 77)]
     steps = [np.array([0, 4, 8]), np.array([2, 6, 10]), np.array([0, 4, 8])]
     limits = np.full(3, 20)
-    together = look_up(tables, 0, asked, steps, limits, 4, 300)
+    together = look_up_one(tables, asked, steps, limits, 4, 300)
     for query in range(3):
-        alone = look_up(tables, 0, [asked[query]], [steps[query]], limits[:1], 4, 300)
+        alone = look_up_one(tables, [asked[query]], [steps[query]], limits[:1], 4, 300)
         mine = together.query == query
         for name in ("gid", "diagonal", "votes"):
             np.testing.assert_array_equal(getattr(together, name)[mine], getattr(alone, name))
@@ -312,9 +337,9 @@ def test_too_many_queries_and_too_long_ones_are_refused() -> None:
     tables = tables_of(np.zeros((4, 1), np.int64), 4)
     keys, steps = np.zeros((1, 1, 1), np.uint32), np.zeros(1, np.int64)
     with pytest.raises(ValueError, match="33 queries at once, at most 32"):
-        look_up(tables, 0, [keys] * 33, [steps] * 33, np.full(33, 5), 4, 4)
+        look_up_one(tables, [keys] * 33, [steps] * 33, np.full(33, 5), 4, 4)
     with pytest.raises(ValueError, match="must be cut"):
-        look_up(tables, 0, [keys], [steps + MAX_STEPS], np.array([5]), 4, 4)
+        look_up_one(tables, [keys], [steps + MAX_STEPS], np.array([5]), 4, 4)
 
 
 def test_what_is_everywhere_can_be_passed_over() -> None:
@@ -322,10 +347,10 @@ def test_what_is_everywhere_can_be_passed_over() -> None:
     keys[:, 1] = np.arange(50) % 16
     tables = tables_of(keys, 4)
     asked, limits = [np.array([[[0, 3]]], np.uint32)], np.array([100])
-    everything = look_up(tables, 0, asked, [np.zeros(1, np.int64)], limits, 4, 50)
+    everything = look_up_one(tables, asked, [np.zeros(1, np.int64)], limits, 4, 50)
     assert everything.votes[0] == 2
     assert everything.query.size == 50
-    rare = look_up(tables, 0, asked, [np.zeros(1, np.int64)], limits, 4, 50, max_bucket=10)
+    rare = look_up_one(tables, asked, [np.zeros(1, np.int64)], limits, 4, 50, max_bucket=10)
     assert sorted(rare.gid.tolist()) == [3, 19, 35]
     assert rare.votes.tolist() == [1, 1, 1]
 

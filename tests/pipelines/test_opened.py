@@ -133,6 +133,46 @@ def test_removed_tracks_are_nobody(index: tuple[Path, Manifest]) -> None:
     assert tracks.locate(1, np.arange(4))[0].tolist() == [8, 8, 9, 9]
 
 
+@pytest.mark.parametrize("whole_parts", [0, 4, 256])
+def test_segments_are_located_together_as_one_by_one(
+    index: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch, whole_parts: int
+) -> None:
+    monkeypatch.setattr(opened, "WHOLE_PARTS", whole_parts)
+    folder, manifest = index
+    path = "versions/000001/removals/s000.parquet"
+    removed = pa.table({"ordinal": pa.array([1, 7], pa.uint32())})
+    parquet.write_table(str(folder / path), removed)
+    first = dataclasses.replace(manifest.segments[0], removals=entry(path, "removals", 2))
+    manifest = dataclasses.replace(manifest, segments=[first, manifest.segments[1]])
+    tracks = IndexTracks(str(folder), manifest)
+    places = [(0, gid) for gid in range(16)] + [(1, gid) for gid in range(4)]
+    segment, gids = np.random.default_rng(1).permuted(np.array(places), axis=0).T
+    segment = np.where(gids < 4, segment, 0)
+    found = np.stack(tracks.locate_each(segment, gids))
+    for one in (0, 1):
+        chosen = segment == one
+        np.testing.assert_array_equal(found[:, chosen], tracks.locate(one, gids[chosen]))
+    with pytest.raises(IndexFormatError, match="snippet number 16 of segment 0 is that of no"):
+        tracks.locate_each(np.array([0, 1]), np.array([16, 0]))
+
+
+def test_removals_tell_which_snippets_are_gone(index: tuple[Path, Manifest]) -> None:
+    folder, manifest = index
+    path = "versions/000001/removals/s000.parquet"
+    columns = {"ordinal": [1, 7], "first_gid": [3, 10], "end_gid": [5, 16], "snippets": [2, 5]}
+    table = pa.table({name: pa.array(values, pa.uint32()) for name, values in columns.items()})
+    parquet.write_table(str(folder / path), table)
+    first = dataclasses.replace(manifest.segments[0], removals=entry(path, "removals", 2))
+    manifest = dataclasses.replace(manifest, segments=[first, manifest.segments[1]])
+    tracks = IndexTracks(str(folder), manifest)
+    gone = tracks.gone(0)
+    assert gone.among(np.arange(16)).tolist() == [3, 4, 10, 11, 12, 13, 14, 15]
+    assert (gone.snippets, tracks.gone(1).snippets) == (7, 0)
+    # An older file has the ordinals alone.
+    parquet.write_table(str(folder / path), table.select(["ordinal"]))
+    assert IndexTracks(str(folder), manifest).gone(0).snippets == 0
+
+
 @pytest.mark.parametrize("whole_parts", [0, 256])
 def test_a_number_of_no_track_is_damage(
     index: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch, whole_parts: int
