@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hashing.decoder import Decoder
@@ -12,6 +12,7 @@ from hashing.encoders import QueryCodes
 from hashing.errors import AudioError, HashbeamError
 from hashing.search import Match, Searcher
 from pipelines import io
+from pipelines.duplication.collapse import MORE, collapse
 from pipelines.opened import IndexTracks
 
 # Matches below it are more likely wrong than right, if the score is calibrated.
@@ -73,6 +74,7 @@ class Answer:
                 f"query {match['query_start_s']:.1f}-{match['query_end_s']:.1f} s "
                 f"at {match['offset_s'] + match['query_start_s']:.1f} s of the track, "
                 f"{match['votes']} votes"
+                f"{_copies(match.get('duplicates', ()))}"
             )
         return "\n".join(map(_shown, lines))
 
@@ -87,8 +89,12 @@ def ask(
     min_score: float,
     max_seconds: float,
     timeout_s: float,
+    groups: Mapping[str, int] | None = None,
 ) -> Iterable[Answer]:
-    """Answer queries one after the other; one that cannot be decoded is an answer with an error."""
+    """Answer queries one after the other; one that cannot be decoded is an answer with an error.
+
+    With the `groups` of duplicates by track id, one recording is one match.
+    """
     for query in queries:
         try:
             codes = hash_query(query, searcher, decoder, max_seconds, timeout_s)
@@ -101,8 +107,12 @@ def ask(
         except HashbeamError as error:  # a remote recording that cannot be fetched
             yield Answer(query, [], "unreadable", str(error))
             continue
-        found = searcher.search([codes], top)[0]
-        yield Answer(query, rows(found, tracks, min_score))
+        if groups is None:
+            matches = rows(searcher.search([codes], top)[0], tracks, min_score)
+        else:
+            found = rows(searcher.search([codes], MORE * top)[0], tracks, min_score)
+            matches = collapse(found, groups)[:top]
+        yield Answer(query, matches)
 
 
 def hash_query(
@@ -151,6 +161,10 @@ def in_one_line(problems: Sequence[str]) -> str:
     """
     more = len(problems) - TOLD_PROBLEMS
     return "; ".join([*problems[:TOLD_PROBLEMS], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _copies(track_ids: Sequence[str]) -> str:
+    return f", the same recording as {', '.join(track_ids)}" if track_ids else ""
 
 
 def _shown(line: str) -> str:

@@ -34,12 +34,13 @@ from hashing.errors import CatalogError, HashbeamError
 from pipelines import io, parquet
 from pipelines.answers import Answer, Query, ask, in_one_line
 from pipelines.catalog import catalog_digest, read_catalog
+from pipelines.duplication.collapse import groups_digest, open_groups
 from pipelines.opened import open_index
 from pipelines.options import LookupOptions
-from pipelines.parts import FAILURES
 from pipelines.progress import Progress, shows_progress
 from pipelines.runner import make_pipeline_options, run_pipeline
 from pipelines.stores import is_remote
+from pipelines.track_tables import FAILURES
 from pipelines.versions import Manifest, is_temporary
 
 FORMAT_VERSION = 1
@@ -191,7 +192,10 @@ class AnswerParts(beam.DoFn):
         """Opens the index, once for all threads of a worker, and starts the decoder."""
         options = self._job.options
         self._opened = self._shared.acquire(
-            lambda: _Opened(*open_index(options.index, options.model, options.probes)[:2])
+            lambda: _Opened(
+                *open_index(options.index, options.model, options.probes)[:2],
+                open_groups(options.duplicates),
+            )
         )
         self._stack = contextlib.ExitStack()
         self._decoder = self._stack.enter_context(Decoder())
@@ -211,6 +215,7 @@ class AnswerParts(beam.DoFn):
 class _Opened:
     searcher: Any
     tracks: Any
+    groups: Any
 
 
 def answer_part(job: LookupJob, part: int, opened: _Opened, decoder: Decoder) -> None:
@@ -231,6 +236,7 @@ def answer_part(job: LookupJob, part: int, opened: _Opened, decoder: Decoder) ->
             min_score=options.min_score,
             max_seconds=options.max_query_hours * 3600,
             timeout_s=options.decode_timeout_s,
+            groups=opened.groups,
         )
     )
     metadata = {
@@ -245,13 +251,16 @@ def answer_part(job: LookupJob, part: int, opened: _Opened, decoder: Decoder) ->
         parquet.write_table(job.part_path("failures", part), failures, metadata=metadata)
     else:
         io.remove(job.part_path("failures", part))  # of an attempt that was killed
-    names = MATCHES.names[1:]
+    schema = MATCHES
+    if options.duplicates:
+        schema = schema.append(pa.field("duplicates", pa.list_(pa.string())))
+    names = schema.names[1:]
     rows = [
         {"query_id": answer.query.query_id, **{name: match[name] for name in names}}
         for answer in answers
         for match in answer.matches
     ]
-    matches = pa.Table.from_pylist(rows, schema=MATCHES)
+    matches = pa.Table.from_pylist(rows, schema=schema)
     parquet.write_table(job.part_path("matches", part), matches, metadata=metadata)
 
 
@@ -286,6 +295,7 @@ def _prepare(options: LookupOptions, queries: pa.Table, manifest: Manifest) -> L
         options.top,
         options.min_score,
         options.probes,
+        groups_digest(options.duplicates),
     ]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     per_part = max(QUERIES_PER_PART, -(-queries.num_rows // MAX_PARTS))

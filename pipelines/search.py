@@ -55,6 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(%(default)s)",
     )
     add(
+        "--duplicates",
+        metavar="DIR",
+        help="what `hashbeam duplicates` wrote: copies of one recording are one match",
+    )
+    add(
         "--max-query-hours",
         metavar="H",
         default=MAX_TRACK_HOURS,
@@ -91,6 +96,7 @@ def options_from(args: argparse.Namespace) -> LookupOptions:
         json=args.json,
         quiet=args.quiet,
         progress=args.progress,
+        duplicates=args.duplicates or "",
     )
     checker.finish()
     return options
@@ -112,6 +118,7 @@ def look_up_files(options: LookupOptions) -> int:
 
     with Decoder() as decoder:
         decoder.start()  # it loads while the index is opened
+        from pipelines.duplication.collapse import open_groups
         from pipelines.opened import open_index
 
         searcher, tracks, _ = open_index(options.index, options.model, options.probes)
@@ -126,6 +133,7 @@ def look_up_files(options: LookupOptions) -> int:
             min_score=options.min_score,
             max_seconds=options.max_query_hours * 3600,
             timeout_s=options.decode_timeout_s,
+            groups=open_groups(options.duplicates),
         ):
             failures += [answer.message] * bool(answer.error)
             if options.json:

@@ -1,7 +1,8 @@
 """One name: its tracks → clusters with numbers that last, a confidence each, and a status.
 
 What an editor has decided comes first, then the clusters of the run before (new tracks join one of
-them or open a new one), then the wish to keep albums together, and sound decides the rest.
+them or open a new one), then copies of one recording, which are by one artist, then the wish to
+keep albums together, and sound decides the rest.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ def cluster_group(
     rules: Rules,
     before: Before | None = None,
     albums: Sequence[str] = (),
+    recordings: Sequence[str] = (),
 ) -> Clustered:
     """Clusters the tracks of one name.
 
@@ -95,6 +97,8 @@ def cluster_group(
         embeddings: [heard, d], finite.
         track_ids: of the tracks, [heard].
         albums: of each track, a text that names its album, or "" to keep it free; empty: no wish.
+        recordings: of each track, a text that names its recording, or "" where it is the only one;
+            empty: nobody knows. Copies are kept together, and count as one for `min_tracks`.
 
     >>> two = np.array([[1, 0], [1, 0.01], [0, 1], [0.01, 1]], np.float32)
     >>> found = cluster_group(two, ["a", "b", "c", "d"], Rules(0.5, 2, 0.5))
@@ -109,7 +113,9 @@ def cluster_group(
     artists = np.array([before.decided.get(track_id, 0) for track_id in track_ids], np.int32)
     decided = artists > 0
     highest = max([before.highest, *before.decided.values(), *before.numbers.values()], default=0)
-    if n < max(rules.min_tracks, 1) and not decided.any():
+    wishes = [*_label_links(recordings), *_label_links(albums)]
+    copies = len(list(filter(None, recordings))) - len(set(filter(None, recordings)))
+    if n - copies < max(rules.min_tracks, 1) and not decided.any():
         nothing = np.full(n, np.nan, np.float32)
         return Clustered(
             "too-few-tracks", np.zeros(n, np.int32), nothing, decided, None, 0.0, highest
@@ -118,10 +124,10 @@ def cluster_group(
     # Clusters that were too uncertain to be applied are no ground to stand on.
     holds = rules.hold and before.applied and len(set(before.numbers.values())) <= MOST_HELD
     held = np.where(decided, artists, earlier if holds else 0)
-    # What sound, albums and the editor say; it tells the confidence, whatever is held from before.
-    found = heard = _linked_ward(embeddings, rules.cut, artists * decided, albums)
+    # What sound, copies, albums and the editor say; it tells the confidence, whatever is held.
+    found = heard = _linked_ward(embeddings, rules.cut, artists * decided, wishes)
     if not _agrees(found.labels, held):
-        found = _linked_ward(embeddings, rules.cut, held, albums)
+        found = _linked_ward(embeddings, rules.cut, held, wishes)
     numbers = _number(track_ids, found.labels, held, earlier, highest)
     confidence = np.where(decided, np.float32(1), heard.confidence).astype(np.float32)
     doubt = float((1 - confidence).mean(dtype=np.float64))
@@ -145,10 +151,10 @@ def cluster_group(
     )
 
 
-def _linked_ward(embeddings: Floats, cut: float, held: Ints, albums: Sequence[str]) -> Clustering:
-    """Ward's clusters, those of `held` kept together and apart, and albums where that allows."""
+def _linked_ward(embeddings: Floats, cut: float, held: Ints, wishes: Sequence[Link]) -> Clustering:
+    """Ward's clusters, those of `held` kept together and apart, and wishes where that allows."""
     must, cannot = hold(held.tolist())
-    granted, _ = settle(len(held), must, cannot, _album_links(albums))
+    granted, _ = settle(len(held), must, cannot, wishes)
     return ward(embeddings, cut, [*must, *granted], cannot)
 
 
@@ -163,11 +169,16 @@ def _agrees(labels: Ints, held: Ints) -> bool:
     return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
 
 
-def _album_links(albums: Sequence[str]) -> list[Link]:
+def _label_links(labels: Sequence[str]) -> list[Link]:
+    """Must-links between the tracks of each album, or of each recording; "" is none.
+
+    >>> _label_links(["a", "", "b", "a"])
+    [(0, 3)]
+    """
     rows: dict[str, list[int]] = {}
-    for row, album in enumerate(albums):
-        if album:
-            rows.setdefault(album, []).append(row)
+    for row, label in enumerate(labels):
+        if label:
+            rows.setdefault(label, []).append(row)
     return [link for together in rows.values() for link in chain(together)]
 
 

@@ -27,8 +27,8 @@ from pipelines.disambiguation.store import (
     file_state,
     write_embeddings,
 )
-from pipelines.parts import FAILURES
 from pipelines.runs import new_attempt
+from pipelines.track_tables import FAILURES
 
 Ear = Callable[[str], HeardTrack]
 

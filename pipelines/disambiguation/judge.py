@@ -84,6 +84,7 @@ def judge(
     *,
     before: Callable[[str], Before],
     albums: Sequence[str] = (),
+    recordings: Sequence[str] = (),
     shown: int = 0,
 ) -> Judged:
     """Judges every name.
@@ -93,6 +94,7 @@ def judge(
         heard: bool [tracks]; `embeddings` float32 [tracks, d] is read where it is true.
         before: normalised name → what is known of it from earlier runs.
         albums: of each track, the album to keep together, or ""; empty: no wish.
+        recordings: of each track, what names the recording of which it is a copy, or "".
         shown: how many groups the report shows.
     """
     ids = catalog["track_id"].to_pylist()
@@ -123,7 +125,8 @@ def judge(
             own = [ids[row] for row in rows[alive].tolist()]
             vectors = np.asarray(embeddings[rows[alive]], np.float32)
             wishes = [albums[row] for row in rows[alive].tolist()] if albums else ()
-            found = cluster_group(vectors, own, rules, known, wishes)
+            copies = [recordings[row] for row in rows[alive].tolist()] if recordings else ()
+            found = cluster_group(vectors, own, rules, known, wishes, copies)
             status[group], doubt[group] = found.status, found.doubt
             highest[group] = found.highest
             numbers[members[alive]] = found.numbers
@@ -247,6 +250,19 @@ def albums_of(catalog: pa.Table, groups: Groups) -> list[str]:
         member = int(groups.first[row])
         artists.setdefault(album, set()).add(-1 if member < 0 else int(group_of[member]))
     return [album if len(artists[album]) == 1 else "" for album in albums]
+
+
+def recordings_of(catalog: pa.Table, groups: Mapping[str, int]) -> list[str]:
+    """What names the recording of each track, "" where the catalogue has no copy of it.
+
+    Args:
+        groups: group of every track that has duplicates, by its id.
+
+    >>> recordings_of(pa.table({"track_id": ["a", "b"]}), {"b": 7})
+    ['', '7']
+    """
+    found = map(groups.get, catalog["track_id"].to_pylist())
+    return ["" if group is None else str(group) for group in found]
 
 
 def count_by_status(status: Sequence[str]) -> Mapping[str, int]:

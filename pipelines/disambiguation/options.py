@@ -36,9 +36,9 @@ SNIPPETS = 300  # to listen to: 10 kB each, so that the page stays below some me
 class DisambiguateOptions:
     """What ``hashbeam disambiguate`` was asked to do.
 
-    Fields: `catalog`, `out`, `index`, `previous`, `model`, `review` paths or names ("" or None:
-    none); `names` only these, `opt_outs` never these; `cut` distance, None: the model's;
-    `min_confidence` 0 to 1; `max_failures` share of the tracks; the rest as the flags say.
+    Fields: `catalog`, `out`, `index`, `previous`, `model`, `review`, `duplicates` paths or names
+    ("" or None: none); `names` only these, `opt_outs` never these; `cut` distance, None: the
+    model's; `min_confidence` 0 to 1; `max_failures` share of the tracks; the rest as the flags say.
     """
 
     catalog: str
@@ -65,6 +65,7 @@ class DisambiguateOptions:
     json: bool = False
     quiet: bool = False
     progress: bool = False
+    duplicates: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,6 +102,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     clusters = parser.add_argument_group("clusters")
     add = clusters.add_argument
     add("--keep-albums", action="store_true", help="tracks of one album stay together")
+    add(
+        "--duplicates",
+        metavar="DIR",
+        help="what `hashbeam duplicates` wrote: copies of a recording stay together, and are one",
+    )
     add("--cut", metavar="D", help="distance at which the tree is cut (the model's own)")
     add(
         "--min-tracks",
@@ -176,6 +182,7 @@ def options_from(args: argparse.Namespace) -> DisambiguateOptions:
     options = DisambiguateOptions(
         catalog=checker.text("--catalog"),
         out=checker.text("--out"),
+        duplicates=args.duplicates or "",
         index=args.index or "",
         previous=args.previous or "",
         model=args.model or None,

@@ -26,7 +26,7 @@ from pipelines.disambiguation.cluster import Rules
 from pipelines.disambiguation.embed import EmbedJob
 from pipelines.disambiguation.group import Groups, group_tracks
 from pipelines.disambiguation.hear import hear_missing
-from pipelines.disambiguation.judge import Judged, albums_of, judge
+from pipelines.disambiguation.judge import Judged, albums_of, judge, recordings_of
 from pipelines.disambiguation.measure import measure, read_truth
 from pipelines.disambiguation.options import DisambiguateOptions
 from pipelines.disambiguation.outcome import Proposal
@@ -49,11 +49,12 @@ from pipelines.disambiguation.store import (
     forget_stale,
     read_embeddings,
 )
+from pipelines.duplication.collapse import groups_digest, open_groups
 from pipelines.lock import IndexLock
-from pipelines.parts import FAILURES
 from pipelines.progress import shows_progress
 from pipelines.runner import make_pipeline_options
 from pipelines.stores import is_remote, local
+from pipelines.track_tables import FAILURES
 from pipelines.versions import is_temporary
 
 # Says whose folder it is, before anything else is written to it.
@@ -89,6 +90,7 @@ def disambiguate(options: DisambiguateOptions, beam_args: Sequence[str] = ()) ->
         problem = check_index(options.index, encoder.digest)
         if problem and not options.quiet:
             print(f"hashbeam disambiguate: {problem}", file=sys.stderr)
+    copies = open_groups(options.duplicates) or {}
     cut = options.cut or float(encoder.cut)
     pipeline_options = make_pipeline_options(options.workers, beam_args)
     _check_folder(options.out)
@@ -116,6 +118,8 @@ def disambiguate(options: DisambiguateOptions, beam_args: Sequence[str] = ()) ->
                 "cut": cut,
                 "keep_albums": options.keep_albums,
             }
+            if options.duplicates:
+                settings["duplicates"] = groups_digest(options.duplicates)
             judged = judge(
                 groups,
                 catalog,
@@ -129,6 +133,7 @@ def disambiguate(options: DisambiguateOptions, beam_args: Sequence[str] = ()) ->
                 ),
                 before=lambda name: earlier.before(name, decisions),
                 albums=albums_of(catalog, groups) if options.keep_albums else (),
+                recordings=recordings_of(catalog, copies) if copies else (),
                 shown=options.report_groups,
             )
             figures, by_group = (

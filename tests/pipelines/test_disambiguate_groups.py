@@ -90,6 +90,25 @@ def test_too_few_tracks_are_left_alone_unless_an_editor_spoke() -> None:
     assert found.numbers.tolist() == [3, 3]
 
 
+def test_copies_of_a_recording_stay_together_unless_an_editor_spoke() -> None:
+    points, ids = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]], np.float32), list("abcd")
+    rules, copies = Rules(0.5, 2, 0), ["7", "", "7", ""]
+    assert cluster_group(points, ids, rules).numbers.tolist() == [1, 1, 2, 2]
+    found = cluster_group(points, ids, rules, recordings=copies).numbers
+    assert found[0] == found[2]
+    apart = Before(decided={"a": 1, "c": 2})
+    found = cluster_group(points, ids, rules, apart, recordings=copies).numbers
+    assert (found[0], found[2]) == (1, 2)
+
+
+def test_copies_of_a_recording_count_as_one_track() -> None:
+    point = np.ones((3, 2), np.float32)
+    found = cluster_group(point, list("abc"), Rules(0.5, 3, 0), recordings=["7", "", "7"])
+    assert found.status == "too-few-tracks"
+    found = cluster_group(point, list("abc"), Rules(0.5, 2, 0), recordings=["7", "", "7"])
+    assert found.status == "clustered"
+
+
 def test_the_map_keeps_distances_of_what_is_flat() -> None:
     rng = np.random.default_rng(5)
     flat = rng.standard_normal((30, 2)) @ np.linalg.qr(rng.standard_normal((8, 2)))[0].T

@@ -1,0 +1,1 @@
+"""The index joined with itself: which tracks are one recording."""
