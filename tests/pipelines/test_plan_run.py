@@ -1,0 +1,185 @@
+"""A plan made from one run, or from a measurement, against another run that was larger."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from index_helpers import run_index
+from tiny_catalog import tiny_catalog
+
+from hashing.encoders import Hasher
+from hashing.models import DEFAULT_MODEL, PRETRAINED
+from hashing.quantizers import Quantizer
+from pipelines import parquet, tables
+from pipelines.cli import main
+from pipelines.plain import write_plain
+from pipelines.planning import speeds
+from pipelines.planning.layout import Layout, Ranges
+from pipelines.planning.measure import measure
+from pipelines.planning.past import read_past
+from pipelines.planning.speeds import SHARD_CPU_S, TableSpeeds
+from pipelines.runs import Plan, Run
+from pipelines.summary import Summary, read_summary
+from pipelines.tables import SegmentCodes, build_table, plan_shards
+from pipelines.versions import open_manifest
+
+CLOSE = 0.25  # the share that a plan may be off
+SECONDS, SMALL, LARGE = 60.0, 8, 24  # tracks of the two runs, each a second of CPU at most
+SHORT_S = 45.0  # the smaller run has other tracks, too
+
+
+@pytest.fixture(scope="module")
+def indexes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A small index, and a larger one of the same kind of music that is made first.
+
+    So the libraries that the first run of a process loads late count for the larger one, of which
+    they are a smaller share.
+    """
+    made = []
+    for tracks, seconds in ((LARGE, SECONDS), (SMALL, SHORT_S)):
+        folder = tmp_path_factory.mktemp(f"tracks{tracks}")
+        catalog = tiny_catalog(folder, tracks, seconds=seconds, files=2)
+        out = folder / "index"
+        assert run_index(catalog, out, PRETRAINED / DEFAULT_MODEL, "--quiet") == 0
+        made.append(out)
+    return made[1], made[0]
+
+
+def plan_of(capsys: pytest.CaptureFixture[str], *flags: object) -> dict[str, Any]:
+    """What ``hashbeam plan --json`` says of the larger run."""
+    capsys.readouterr()
+    workload = ["--tracks", str(LARGE), "--minutes", str(SECONDS / 60), "--workers", "1"]
+    assert main(["plan", *workload, "--json", *map(str, flags)]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def cpu_s(plan: dict[str, Any], stage: str) -> float:
+    (found,) = (row["cpu_hours"] * 3600 for row in plan["stages"] if row["stage"] == stage)
+    return float(found)
+
+
+def bytes_by_kind(index: Path) -> dict[str, int]:
+    files = open_manifest(str(index)).files
+    return {
+        kind: sum(files.select(kind=kind).column("bytes"))
+        for kind in sorted(set(files.column("kind")))
+    }
+
+
+def is_like(index: Path, plan: dict[str, Any]) -> Summary:
+    """Counts and bytes of every kind of file are what they became."""
+    summary = read_summary(str(index))
+    real = bytes_by_kind(index)
+    assert set(plan["index_bytes"]) == set(real)
+    for kind, expected in real.items():
+        assert plan["index_bytes"][kind] == pytest.approx(expected, rel=CLOSE), kind
+    assert plan["total_bytes"] == pytest.approx(summary.index_bytes, rel=CLOSE)
+    assert plan["snippets"] == pytest.approx(summary.snippets, rel=0.02)
+    assert plan["postings"] == pytest.approx(summary.postings, rel=0.02)
+    assert plan["key_bits"] == summary.key_bits
+    manifest = open_manifest(str(index))
+    assert plan["parts"] == sum(segment.n_parts for segment in manifest.segments)
+    assert plan["shards"] == len(manifest.files.select(kind="tables"))
+    return summary
+
+
+def test_the_plan_from_a_smaller_run_is_what_the_larger_one_became(
+    indexes: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, large = indexes
+    plan = plan_of(capsys, "--from", small)
+    summary = is_like(large, plan)
+    planned = cpu_s(plan, "decode and hash")
+    assert planned == pytest.approx(summary.hash_cpu_s, rel=CLOSE)
+    # Of tables so small that opening files is most of it, with one clock tick for noise.
+    tables_s = cpu_s(plan, "build tables")
+    assert tables_s == pytest.approx(summary.tables_cpu_s, rel=2 * CLOSE, abs=0.02)
+    total = summary.hash_cpu_s + summary.tables_cpu_s
+    assert planned + tables_s == pytest.approx(total, rel=CLOSE)
+
+
+def test_bytes_need_no_run_at_all(
+    indexes: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalog = indexes[1].parent / "catalog.csv"
+    capsys.readouterr()
+    speed = ["--hash-cpu-s", "2", "--table-cpu-s", "0.06", "--json"]
+    assert main(["plan", "--catalog", str(catalog), "--minutes", str(SECONDS / 60), *speed]) == 0
+    is_like(indexes[1], json.loads(capsys.readouterr().out))
+
+
+def test_a_measurement_tells_what_the_run_took(indexes: tuple[Path, Path]) -> None:
+    large = indexes[1]
+    uris = [str(large.parent / f"{number % 2}.wav") for number in range(LARGE)]
+    found = measure(Hasher.load(), uris=uris)
+    summary = read_summary(str(large))
+    expected = 3600 / summary.times_real_time_per_cpu
+    assert found.speeds.hash_cpu_s_per_hour == pytest.approx(expected, rel=CLOSE)
+    size = Path(uris[0]).stat().st_size
+    assert found.audio_bytes_per_s == pytest.approx(size / SECONDS, rel=0.01)
+
+
+def test_what_an_index_tells(indexes: tuple[Path, Path]) -> None:
+    past = read_past(str(indexes[0]))
+    assert past.content.heard == pytest.approx(1.0, abs=0.02)
+    assert past.audio_bytes_per_s == pytest.approx(4 * 8000, rel=0.01)  # float32 at 8 kHz
+    assert past.content.dimensions == past.content.artist_dimensions == 0
+    assert 0.5 < past.content.balance <= 1
+
+
+def test_tables_of_many_ranges_cost_what_reading_them_again_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two tables of the shipped model, whose codes must be decoded before they have keys.
+    quantizer = Hasher.load().quantizer
+    n_tables, n_ranges, snippets, key_bits = 2, 3, 40_000, 14
+    segment = random_segment(tmp_path, quantizer, snippets)
+    run = Run(str(tmp_path), Plan("000001", "", "", "", {}, 1, 1, ""))
+
+    def build(block_postings: int) -> float:
+        tasks = plan_shards(segment, quantizer, key_bits, block_postings)
+        chosen = [task for task in tasks if task.table < n_tables]
+        receipts = [build_table(run, segment, task, quantizer) for task in chosen]
+        for receipt in receipts:
+            run.discard(receipt.name)
+        return sum(receipt.counters["cpu_s"] for receipt in receipts)
+
+    build(snippets)  # loads what is loaded late
+    kept, apart = [], []
+    for _ in range(3):  # in turns: whatever slows the machine slows both
+        monkeypatch.setattr(tables, "_kept", {})
+        monkeypatch.setattr(tables, "KEPT_SNIPPETS", snippets)
+        kept.append((build(snippets), build(snippets)))  # the second finds codes in memory
+        monkeypatch.setattr(tables, "KEPT_SNIPPETS", 0)
+        apart.append(build(-(-snippets // n_ranges)))
+    whole, again = (min(times) for times in zip(*kept, strict=True))
+    millions = snippets / 1e6
+    # What `hashbeam plan --measure` takes from such times.
+    postings = max(0.0, again - n_tables * SHARD_CPU_S) / millions / n_tables
+    learned = TableSpeeds(SHARD_CPU_S, 0.0, postings, (whole - again) / millions)
+    ranges = Ranges(snippets, 1, snippets, n_ranges, 0, 0, 0)
+    layout = Layout(1, 1, snippets, snippets, key_bits, key_bits, n_tables, [ranges])
+    monkeypatch.setattr(speeds, "KEPT_SNIPPETS", 0)
+    assert learned.cpu_s(layout) == pytest.approx(min(apart), rel=CLOSE)
+    # And it is no small matter.
+    assert min(apart) > 3 * whole
+
+
+def random_segment(folder: Path, quantizer: Quantizer, snippets: int) -> SegmentCodes:
+    """One track of random codes, as index runs write it."""
+    data = np.random.default_rng(0).bytes(snippets * quantizer.code_bytes)
+    kind = pa.binary(quantizer.code_bytes)
+    code = pa.FixedSizeBinaryArray.from_buffers(kind, snippets, [None, pa.py_buffer(data)])
+    numbers = pa.array(np.arange(snippets, dtype=np.int32))
+    names = {"track_id": pa.array(["t"] * snippets), "snippet": numbers, "start_ms": numbers}
+    codes, tracks = str(folder / "codes.parquet"), str(folder / "tracks.parquet")
+    write_plain(codes, pa.table({**names, "code": code}), {})
+    count = pa.array([snippets], pa.uint32())
+    parquet.write_table(tracks, pa.table({"snippets": count, "gids": count}))
+    return SegmentCodes(0, range(1), [codes], [tracks], [snippets], [0], "random")
