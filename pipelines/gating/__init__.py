@@ -1,0 +1,1 @@
+"""Quality gates: what a new version must pass before it is published."""
