@@ -13,6 +13,7 @@ from hashing.balance import entropy, perfect_entropy
 from hashing.shards import Shard
 from pipelines import io
 from pipelines.evaluation.systems import OpenedIndex
+from pipelines.health.buckets import bucket_sizes
 from pipelines.opened import shard_places
 
 Ints = npt.NDArray[np.int64]
@@ -94,28 +95,6 @@ def bucket_facts(index: OpenedIndex) -> dict[str, Any]:
         "met": _mean([row["met"] for row in rows]),
         "load": _load(counts, perfect),
     }
-
-
-def bucket_sizes(shard: Shard) -> Ints:
-    """Sizes of the buckets of a shard that hold a posting, in the order of their keys.
-
-    >>> import io
-    >>> from hashing.tables import build_shard, pack_postings
-    >>> file = io.BytesIO()
-    >>> packed = pack_postings([(None, np.array([3, 1, 3], np.uint32), 0)], 0, 4)
-    >>> _ = build_shard(packed, file, table=0, segment=0, key_bits=2, key_lo=0, key_hi=4)
-    >>> bucket_sizes(Shard(file.getvalue(), "example")).tolist()
-    [1, 2]
-    """
-    starts = shard.offsets.astype(np.int64)
-    if shard.blocks is not None:
-        # Offsets are counted from the first posting of the key's block.
-        keys = np.bitwise_count(shard.blocks[:, :2]).sum(axis=1, dtype=np.int64)
-        starts = np.append(
-            np.repeat(shard.blocks[:, 3].astype(np.int64), keys) + starts, shard.header.postings
-        )
-    sizes = np.diff(starts)
-    return np.asarray(sizes[sizes > 0], dtype=np.int64)
 
 
 def _loads(index: OpenedIndex) -> Iterator[tuple[int, int, Ints]]:
