@@ -12,7 +12,7 @@ import errno
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hashing.errors import HashbeamError, IndexFormatError
@@ -291,6 +291,15 @@ def remove_if(path: str, stamp: str) -> bool:
         if is_remote(path):
             return stores.remote(path).remove(path, stamp)
         return stores.remove_local(path, stamp)
+
+
+def sync_folders(paths: Iterable[str]) -> None:
+    """Makes the names in folders durable, whoever gave them; object stores have no such thing."""
+    for path in paths:
+        # One that may not be read cannot be synced.
+        if not is_remote(path):
+            with writing(path), contextlib.suppress(PermissionError):
+                stores.sync_folder(local(path))
 
 
 def remove(path: str) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from hashing.errors import HashbeamError
 from pipelines import io
 from pipelines.records import damaged
+from pipelines.stores import is_remote
 from pipelines.versions import (
     CURRENT,
     KINDS,
@@ -44,9 +47,7 @@ def publish(index: str, manifest: Manifest) -> None:
     folder = version_path(index, manifest.version)
     prefix = f"{VERSIONS}/{manifest.version}/"
     sizes = io.list_files(folder)
-    for path, size in zip(
-        manifest.files.column("path"), manifest.files.column("bytes"), strict=True
-    ):
+    for path, size in manifest.every_file().items():
         found = sizes.get(path.removeprefix(prefix)) if path.startswith(prefix) else size
         if found != size:
             raise HashbeamError(
@@ -55,6 +56,11 @@ def publish(index: str, manifest: Manifest) -> None:
             )
     if io.replace_if(where, dump_json(manifest), earlier.stamp if earlier else None) is None:
         raise _raced(index)
+    if not is_remote(index):
+        # One of them may have been made by a process that was killed before it was durable.
+        own = {os.path.dirname(path) for path in manifest.every_file() if path.startswith(prefix)}
+        above = [folder, io.join(index, VERSIONS), index, os.path.dirname(index.rstrip("/"))]
+        io.sync_folders([*(io.join(index, name) for name in sorted(own)), *above])
     move_pointer(index, manifest.version, published)
     finish_publication(index, manifest)
 
@@ -102,7 +108,7 @@ def past_versions(index: str) -> list[str]:
 def finish_publication(index: str, manifest: Manifest) -> None:
     """Deletes what the run that made a published version has left; harmless when repeated."""
     folder = version_path(index, manifest.version)
-    named = set(manifest.files.column("path"))
+    named = manifest.every_file()
     gone = []
     for name in sorted(io.list_files(folder)):
         attempt = name.split("/", 1)[0] in KINDS and f"{VERSIONS}/{manifest.version}/{name}"

@@ -61,11 +61,11 @@ def plan_sweep(
       damaged: then nothing may be deleted.
     """
     published = published_versions(index)
-    there = [name for name in published if _has_manifest(index, name)]
+    files = {f"versions/{name}": n for name, n in io.list_files(io.join(index, "versions")).items()}
+    there = [name for name in published if f"versions/{name}/manifest.json" in files]
     kept = there[-keep:]
     manifests = [read_manifest(index, name) for name in kept]
     needed = {path for manifest in manifests if manifest for path in _named(manifest)}
-    files = {f"versions/{name}": n for name, n in io.list_files(io.join(index, "versions")).items()}
     files |= {name: 0 for name in io.list_dir(index) if is_temporary(name)}
     newest = max(map(int, published))  # a version that was rolled back from is no run
     by_version = dict[str, list[str]]()
@@ -112,29 +112,30 @@ def sweep(index: str, plan: Sweep, lock: IndexLock) -> None:
     Raises: HashbeamError where the lock is lost or something cannot be deleted; what is left is
       found by the next sweep.
     """
-    for number, path in enumerate((*plan.manifests, *plan.files)):
-        if number % _CHECK_EVERY == 0:
-            lock.check()
-        io.remove(io.join(index, path))
+    _delete(index, plan.manifests, lock)
+    # They have gone for good before any file goes.
+    io.sync_folders(io.join(index, os.path.dirname(name)) for name in plan.manifests)
+    _delete(index, plan.files, lock)
     if not is_remote(index):
         _remove_empty_folders(os.path.join(local(index), "versions"))
 
 
+def _delete(index: str, paths: list[str], lock: IndexLock) -> None:
+    for first in range(0, len(paths), _CHECK_EVERY):
+        lock.check()
+        io.remove_all([io.join(index, path) for path in paths[first : first + _CHECK_EVERY]])
+
+
 def _named(manifest: Manifest) -> set[str]:
     """Every file that a version needs."""
-    removals = [segment.removals.path for segment in manifest.segments if segment.removals]
     own = (f"versions/{manifest.version}/{name}" for name in ("manifest.json", "run.json"))
-    return {*manifest.files.column("path"), *removals, *own}
+    return {*manifest.every_file(), *own}
 
 
 def _is_rubbish(path: str, own: str) -> bool:
     """Whether a file of a kept version, which none names, is what a run has left there."""
     name = path.removeprefix(own)
     return is_temporary(path) or name.split("/", 1)[0] in (*KINDS, "work")
-
-
-def _has_manifest(index: str, version: str) -> bool:
-    return io.exists(io.join(index, "versions", version, "manifest.json"))
 
 
 def _older(index: str, paths: list[str], age_s: float) -> set[str]:

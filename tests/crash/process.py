@@ -1,0 +1,153 @@
+"""Commands of the product in a process of their own, without Beam and without audio.
+
+The process is a fork: it starts in milliseconds, and a kill is a kill. Beam's job is done step by
+step by the same functions, and the decoder makes codes of the bytes of a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from crash.watched_os import Watch
+
+from hashing.encoders import Hasher, TrackCodes
+from hashing.errors import AudioError
+from pipelines import (
+    cli,
+    compact,
+    gc,
+    index,
+    opened,
+    reindex,
+    remove,
+    rollback,
+    runner,
+    summary,
+)
+from pipelines.index_job import IndexJob
+from pipelines.kept import KeptTracks
+from pipelines.part_files import part_name
+from pipelines.parts import hash_part
+from pipelines.reindexing.edits import edit_name, edit_rows
+from pipelines.tables import BuildTables, build_table
+
+SNIPPETS = 8  # of a track; the fourth number is silent
+BROKEN = b"no audio"  # how a file begins that cannot be decoded
+POLL_S = 0.003
+HANGS_S = 60.0  # a process that takes longer is stuck; it needs a tenth of a second
+_VERBS = (compact, gc, index, reindex, remove, rollback)  # loaded here, so that no child need
+
+
+def run_in_child(
+    action: Callable[[], int], said: Path, watch: tuple[Path, Path, int | None] | None = None
+) -> int:
+    """The exit status of a fork that runs `action`; minus the signal that killed it.
+
+    Args:
+        said: file that gets what it prints.
+        watch: what `Watch` is made of.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if not child:
+        status = 70
+        try:
+            text = os.open(said, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
+            os.dup2(text, 1)
+            os.dup2(text, 2)
+            sys.stdout = sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+            if watch is not None:
+                Watch(*watch).start()
+            status = action()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    until = time.monotonic() + HANGS_S
+    while True:
+        ended, code = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(code)
+        if time.monotonic() > until:
+            os.kill(child, signal.SIGABRT)  # pytest's faulthandler shows where it was
+            os.waitpid(child, 0)
+            raise AssertionError(f"a child hangs: {said.read_text()}")
+        time.sleep(POLL_S)
+
+
+def command(arguments: list[str], hasher: Hasher) -> Callable[[], int]:
+    """A command line as an action for `run_in_child`."""
+
+    def action() -> int:
+        _stand_in(hasher)
+        return cli.main(arguments)
+
+    return action
+
+
+def codes_of_bytes(data: bytes, code_bytes: int) -> TrackCodes:
+    """What the decoder of these tests makes of a file."""
+    rng = np.random.default_rng(list(hashlib.sha256(data).digest()))
+    snippet = np.array([n for n in range(SNIPPETS + 1) if n != 3], np.int32)
+    codes = rng.integers(0, 256, (SNIPPETS, code_bytes), dtype=np.uint8)
+    return TrackCodes(codes, snippet, duration_s=5.0)
+
+
+class BytesDecoder:
+    """Stands in for `hashing.artists.decoder.ArtistDecoder`."""
+
+    pid = 0
+
+    def hash_track(self, path: str, hasher: Hasher, **limits: Any) -> TrackCodes:
+        data = Path(path).read_bytes()
+        if data.startswith(BROKEN):
+            raise AudioError("not-audio", f"{path} is no audio")
+        return codes_of_bytes(data, hasher.quantizer.code_bytes)
+
+
+def _stand_in(hasher: Hasher) -> None:
+    """Puts what is quick in the place of Beam and of loading the model, in every module."""
+    replaced: dict[Any, Any] = {
+        runner.run_pipeline: lambda build, options: build(_InOrder(hasher)),
+        opened.find_hasher: lambda manifest, model: hasher,
+        summary.versions: lambda: {},  # of packages: a third of the time of a command
+    }
+    for name, module in list(sys.modules.items()):
+        if name.startswith("pipelines."):
+            for attribute, value in list(vars(module).items()):
+                if callable(value) and getattr(value, "__hash__", None) and value in replaced:
+                    setattr(module, attribute, replaced[value])
+
+
+class _InOrder:
+    """Takes the place of a pipeline: does the steps of the one job that is put into it."""
+
+    def __init__(self, hasher: Hasher) -> None:
+        self._hasher = hasher
+
+    def __or__(self, named: Any) -> None:
+        job = named.transform
+        assert isinstance(job, IndexJob)
+        run, decoder, kept = job.job.run, BytesDecoder(), KeptTracks(job.job.sources)
+        done = run.receipts()
+        for piece in range(run.plan.n_edits):
+            if edit_name(piece) not in done:
+                edit_rows(run, piece)
+        for part in run.plan.parts:
+            if part_name(part) not in done:
+                hash_part(job.job, part, self._hasher, decoder, None, kept)  # type: ignore[arg-type]
+        segments = job._segments(run, [])
+        tables = BuildTables(run, job.quantizer, job.key_bits)
+        for segment in segments:
+            for task in tables._missing(segment, segments):
+                build_table(run, segment, task, job.quantizer)
