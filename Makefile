@@ -29,7 +29,7 @@ FAKE_GCS := github.com/fsouza/fake-gcs-server@v1.56.1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types test-music music-folder test-browser test-gcs test-slow bench install install-run-time lock clean distclean
+.PHONY: help demo test lint types test-music music-folder test-browser test-gcs test-slow soak bench install install-run-time lock clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -66,8 +66,13 @@ test-gcs: install  ## the life of an index on gs://, against an emulator (built 
 	@test -x $(EMULATOR) || ! command -v go >/dev/null || GOBIN='$(CURDIR)/build/bin' go install $(FAKE_GCS)
 	HASHBEAM_GCS_EMULATOR="$${HASHBEAM_GCS_EMULATOR:-$(CURDIR)/$(EMULATOR)}" $(PYTEST) tests/gcs $(PYTEST_ARGS)
 
-test-slow: install  ## what takes minutes: a thousand mutated audio files
-	HASHBEAM_SLOW=1 $(PYTEST) tests/test_audio_fuzz.py $(PYTEST_ARGS)
+test-slow: install  ## what takes minutes: a thousand mutated audio files, kills at every point
+	HASHBEAM_SLOW=1 $(PYTEST) -n $(JOBS) --dist loadfile tests/test_audio_fuzz.py tests/crash tests/pipelines/reindexing/test_sequences.py $(PYTEST_ARGS)
+
+# Goes on where it was stopped; build/soak/summary.json has the result.
+KILLS ?= 1000
+soak: install  ## a reindex killed a thousand times at any moment (hours)
+	PYTHONPATH=.:tests $(BIN)/python tests/crash/black_box.py --folder build/soak --kills $(KILLS)
 
 bench: install  ## measure speed, size and memory (tests/benchmarks; not part of the tests)
 	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; PYTHONPATH=.:tests $(BIN)/python $$file; done

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,13 +14,18 @@ import numpy.typing as npt
 
 from hashing.errors import AudioError, ModelError
 from hashing.features import FeatureConfig, spectrogram
-from hashing.fronts import Answer
+from hashing.fronts import Answer, session_of
+from hashing.halves import EMBEDDING, RESPONSES, Halves, cut_at_embedding
 from hashing.models import DEFAULT_MODEL, Model, load_model
 from hashing.quantizers import open_quantizer
 from hashing.snippets import audible, query_snippets
 from hashing.track_fronts import answers, open_fronts
 
 Floats = npt.NDArray[np.float32]
+
+# Embeddings of which codes are made at once: 4 MB of 256 numbers each. Always so many, from the
+# start of a track on, as the last bit of a sum may depend on how many there are.
+CHUNK_ROWS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +132,8 @@ class Hasher:
 
         Args:
           blocks: mono float32 samples at ``features.sample_rate``, in pieces of any length.
-          embeddings: keep the embeddings as well.
+          embeddings: keep the embeddings as well, and make the codes of them as they are kept, so
+            that `codes_of` gives the same: in half precision some codes in a hundred are others.
 
         Raises:
           AudioError: ``too-short`` for less than one snippet, ``silent`` where no snippet is heard.
@@ -136,20 +145,67 @@ class Hasher:
         self._check_heard(starts, "track")
         snippet = starts // np.int32(config.snippet_hop)
         codes, kept = list[npt.NDArray[np.uint8]](), list[npt.NDArray[np.float16]]()
+        again = embeddings and self.encoder_digest is not None
         for answer in self.track_front(spec, starts):
-            codes.append(self.quantizer.encode(answer.responses))
+            if not again:
+                codes.append(self.quantizer.encode(answer.responses))
             if embeddings:
                 if answer.embeddings is None:
                     raise ModelError(
                         f"model {self.model.name} has no embeddings: name one that has"
                     )
                 kept.append(answer.embeddings.astype(np.float16))
+        vectors = np.concatenate(kept) if embeddings else None
         return TrackCodes(
-            np.concatenate(codes),
+            self.codes_of(vectors) if again and vectors is not None else np.concatenate(codes),
             snippet,
             self._duration_s(spec),
-            np.concatenate(kept) if embeddings else None,
+            vectors,
         )
+
+    @property
+    def encoder_digest(self) -> str | None:
+        """What embeddings are made with: the features and the encoder within the index's graph.
+
+        Models that have it in common give the snippets of a track the same embeddings, bit by bit.
+        None where the model has none, or more than the embedding goes into a response: then codes
+        cannot be made of embeddings.
+        """
+        if self._halves is None:
+            return None
+        settings = json.dumps(dataclasses.asdict(self.features), sort_keys=True)
+        return hashlib.sha256(f"{settings} {self._halves.encoder}".encode()).hexdigest()
+
+    def codes_of(self, embeddings: npt.NDArray[np.float16]) -> npt.NDArray[np.uint8]:
+        """Codes [n, code_bytes] of the embeddings [n, d] of a whole track, as they were kept.
+
+        Raises: ModelError where the model cannot tell codes by embeddings (`encoder_digest`).
+        """
+        if self._halves is None:
+            raise ModelError(
+                f"model {self.model.name} makes no codes of embeddings: hash the audio"
+            )
+        codes = [
+            self.quantizer.encode(self._respond_to(chunk.astype(np.float32)))
+            for chunk in np.split(embeddings, range(CHUNK_ROWS, len(embeddings), CHUNK_ROWS))
+        ]
+        return np.concatenate(codes)
+
+    @functools.cached_property
+    def _halves(self) -> Halves | None:
+        return cut_at_embedding(self.model.graph("model")) if "model" in self.model.graphs else None
+
+    @functools.cached_property
+    def _head(self) -> Any:
+        """The session of the head; None where embeddings are responses."""
+        head = None if self._halves is None else self._halves.head
+        return None if head is None else session_of(head)
+
+    def _respond_to(self, embeddings: Floats) -> Floats:
+        if self._head is None:
+            return embeddings
+        (responses,) = self._head.run([RESPONSES], {EMBEDDING: embeddings})
+        return np.asarray(responses, dtype=np.float32)
 
     def hash_query(self, blocks: Iterable[Floats]) -> QueryCodes:
         """A query's snippets, `features.query_hop` apart; errors as in `hash_track`."""

@@ -39,17 +39,25 @@ VERBS = {
     "demo": Verb("pipelines.demo", "make a small catalogue, index it, look noisy snippets up"),
     "catalog": Verb("pipelines.catalog", "write a catalogue from a folder of audio and its tags"),
     "index": Verb("pipelines.index", "turn a catalogue into codes and hash tables", True),
+    "reindex": Verb("pipelines.reindex", "bring an index up to date with its catalogue", True),
+    "compact": Verb("pipelines.compact", "merge the segments that reindexing has added", True),
+    "merge": Verb("pipelines.merge", "make one index of several", True),
+    "remove": Verb("pipelines.remove", "take tracks out of an index"),
     "lookup": Verb("pipelines.search", "say which track a recording is from", True),
+    "duplicates": Verb(
+        "pipelines.duplicates", "find tracks of an index that are one recording", True
+    ),
     "disambiguate": Verb("pipelines.disambiguate", "tell artists of one name apart by sound", True),
     "evaluate": Verb("pipelines.evaluate", "measure look-up, or how artists are told apart", True),
     "train": Verb("pipelines.train", "train a hasher, or a model of artists, on a catalogue"),
     "generate": Verb("pipelines.generate", "make up artists and their songs, to train with"),
     "import-model": Verb("pipelines.import_model", "make a model of an ONNX encoder of your own"),
     "info": Verb("pipelines.inspect", "show what an index holds"),
-    "verify": Verb("pipelines.inspect", "check every file of an index"),
+    "verify": Verb("pipelines.verify", "check every file of an index"),
     "list": Verb("pipelines.listing", "show the tracks of an index, or those that failed"),
     "versions": Verb("pipelines.show_versions", "show the versions of an index, and their changes"),
     "rollback": Verb("pipelines.rollback", "make an earlier version the published one"),
+    "plan": Verb("pipelines.plan", "say what an index will cost: hours, bytes, workers, money"),
     "gc": Verb("pipelines.gc", "delete old versions and what dead runs have left"),
 }
 
@@ -129,7 +137,7 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[ModuleType, argparse.Nam
     )
     module.add_arguments(parser)
     own_flags = [flag for action in parser._actions for flag in action.option_strings]
-    if verb.beam_flags and any(action.nargs == "*" for action in parser._actions):
+    if verb.beam_flags and any(not action.option_strings for action in parser._actions):
         arguments = _joined(arguments, own_flags)
     args, leftover = parser.parse_known_args(list(arguments))
     args.verb = name

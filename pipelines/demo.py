@@ -23,12 +23,12 @@ from hashing.errors import HashbeamError, UsageError
 from pipelines import io
 from pipelines.answers import TOP, Query, ask
 from pipelines.demo_artists import SONGS, judge_names, render_artists
+from pipelines.index_options import IndexOptions
 from pipelines.options import (
     DECODE_TIMEOUT_S,
     HIGHEST_WORKERS,
     MAX_TRACK_HOURS,
     Checker,
-    IndexOptions,
     add_job_arguments,
 )
 from pipelines.progress import Progress, shows_progress

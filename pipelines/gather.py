@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError
 from hashing.models import PRETRAINED, Model
-from pipelines.parts import part_name
+from hashing.quantizers import Quantizer
+from pipelines.part_files import part_name
 from pipelines.runs import Receipt, Run
 from pipelines.tables import SegmentCodes, choose_key_bits, plan_shards, read_segments
-from pipelines.versions import Files, Manifest, Segment, utc_now
+from pipelines.versions import FileEntry, Files, Manifest, Segment, utc_now
 
 
 def failure_kinds(parts: Iterable[Receipt]) -> dict[str, int]:
@@ -31,7 +32,7 @@ def part_receipts(run: Run, receipts: Mapping[str, Receipt]) -> list[Receipt]:
 
     Raises: HashbeamError where parts are missing.
     """
-    names = [part_name(part) for part in range(run.plan.n_parts)]
+    names = [part_name(part) for part in run.plan.parts]
     missing = sum(name not in receipts for name in names)
     if missing:
         raise HashbeamError(
@@ -78,14 +79,54 @@ def total(receipts: Iterable[Receipt], counter: str) -> int:
     return sum(int(receipt.counters.get(counter, 0)) for receipt in receipts)
 
 
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """What a finished run has made: its segments, all their files, and the receipts of shards."""
+
+    segments: list[Segment]
+    files: list[FileEntry]
+    shards: list[Receipt]
+
+
+def gather_segments(
+    run: Run, receipts: Mapping[str, Receipt], quantizer: Quantizer, key_bits: int
+) -> Built:
+    """The segments of a finished run.
+
+    Raises: HashbeamError where parts or shards are missing.
+    """
+    parts = part_receipts(run, receipts)
+    built = Built([], [], [])
+    segments = read_segments(run, receipts)
+    if not segments:  # every track has failed
+        built.files.extend(entry for part in parts for entry in part.files)
+    for segment in segments:
+        for number in segment.parts:
+            built.files.extend(
+                dataclasses.replace(entry, segment=segment.id)
+                for entry in receipts[part_name(number)].files
+            )
+        for task in plan_shards(segment, quantizer, key_bits):
+            receipt = receipts.get(task.name)
+            if receipt is None or receipt.inputs != task.inputs(segment):
+                raise HashbeamError(
+                    f"table shard {task.name} of {run.index} is not finished; "
+                    "run the same command again"
+                )
+            built.files.extend(receipt.files)
+            built.shards.append(receipt)
+        built.segments.append(_segment(segment, receipts))
+    return built
+
+
 def make_manifest(
     run: Run,
     receipts: Mapping[str, Receipt],
     hasher: Hasher,
     key_bits: int | None,
     also: Mapping[str, Model] | None = None,
-) -> tuple[Manifest, list[Receipt]]:
-    """The manifest of a finished run, and the receipts of the shards that it names.
+) -> tuple[Manifest, Built]:
+    """The manifest of a finished run that starts from nothing, and what it is made of.
 
     Args:
         also: the models of what the run was asked for beside codes.
@@ -93,25 +134,9 @@ def make_manifest(
     Raises: HashbeamError where parts or shards are missing.
     """
     parts = part_receipts(run, receipts)
-    codes = read_segments(run, receipts)
     quantizer = hasher.quantizer
-    bits = key_bits or choose_key_bits(codes, quantizer)
-    files, shards, segments = [], list[Receipt](), []
-    for segment in codes:
-        for number in segment.parts:
-            files += [
-                dataclasses.replace(entry, segment=segment.id) for entry in parts[number].files
-            ]
-        for task in plan_shards(segment, quantizer, bits):
-            receipt = receipts.get(task.name)
-            if receipt is None or receipt.inputs != task.inputs(segment):
-                raise HashbeamError(
-                    f"table shard {task.name} of {run.index} is not finished; "
-                    "run the same command again"
-                )
-            files += receipt.files
-            shards.append(receipt)
-        segments.append(_segment(segment, parts))
+    bits = key_bits or choose_key_bits(read_segments(run, receipts), quantizer)
+    built = gather_segments(run, receipts, quantizer, bits)
     counters: dict[str, int | float] = {
         name: sum(part.counters[name] for part in parts)
         for name in ("tracks", "tracks_hashed", "tracks_failed", "snippets", "audio_s")
@@ -120,24 +145,24 @@ def make_manifest(
         counters["tracks_embedded"] = total(parts, "tracks_embedded")
     manifest = Manifest(
         version=run.version,
-        parent=None,
-        model=_where(hasher.model),
+        parent=run.plan.parent,
+        model=where_model(hasher.model),
         catalog_digest=run.plan.catalog_digest,
         key_bits=bits,
         n_tables=quantizer.n_tables,
         snippet_hop_s=hasher.features.snippet_hop_s,
         replication=quantizer.replication,
         compared="embeddings" if run.plan.options.get("keep_embeddings") else "codes",
-        segments=segments,
-        files=Files.of(files),
+        segments=built.segments,
+        files=Files.of(built.files),
         counters=counters,
         created=utc_now(),
-        also={name: _where(model) for name, model in (also or {}).items()},
+        also={name: where_model(model) for name, model in (also or {}).items()},
     )
-    return manifest, shards
+    return manifest, built
 
 
-def _where(model: Model) -> dict[str, str]:
+def where_model(model: Model) -> dict[str, str]:
     """What names a model in a manifest; a model of the user's own with its folder."""
     named = {"name": model.name, "digest": model.digest}
     if model.path.parent != PRETRAINED:
@@ -145,8 +170,8 @@ def _where(model: Model) -> dict[str, str]:
     return named
 
 
-def _segment(segment: SegmentCodes, parts: list[Receipt]) -> Segment:
-    chosen = [parts[number].counters for number in segment.parts]
+def _segment(segment: SegmentCodes, receipts: Mapping[str, Receipt]) -> Segment:
+    chosen = [receipts[part_name(number)].counters for number in segment.parts]
     gids = [int(counters["gids"]) for counters in chosen]
     tracks = [int(counters["tracks_hashed"]) for counters in chosen]
     return Segment(

@@ -62,8 +62,10 @@ def published_versions(index: str) -> list[str]:
     """
     current = open_manifest(index).version
     order = [*past_versions(index), current]
-    for name in (current, *order):  # parents of what is there were published before
-        manifest = _manifest(index, name)
+    # HISTORY is of years, folders are of what gc has kept: nothing else is asked for.
+    there = set(io.list_dir(io.join(index, "versions")))
+    for name in dict.fromkeys((current, *order)):  # parents of what is there came before
+        manifest = _manifest(index, name) if name in there else None
         while manifest is not None and manifest.parent and manifest.parent not in order:
             order.insert(0, manifest.parent)
             manifest = _manifest(index, manifest.parent)
@@ -166,9 +168,7 @@ def check_whole(index: str, manifest: Manifest) -> None:
     Raises: IndexFormatError that names the first that is not.
     """
     sizes = io.list_files(io.join(index, "versions"))
-    wanted = zip(manifest.files.column("path"), manifest.files.column("bytes"), strict=True)
-    removals = [segment.removals for segment in manifest.segments if segment.removals]
-    for path, size in (*wanted, *((entry.path, entry.bytes) for entry in removals)):
+    for path, size in manifest.every_file().items():
         found = sizes.get(path.removeprefix("versions/"))
         if found != size:
             is_there = "is missing" if found is None else f"has {found} bytes, not {size}"
@@ -190,7 +190,10 @@ def roll_back(index: str, to: str | None, lock: IndexLock) -> tuple[Manifest, Ma
     """
     present = open_manifest(index)
     published = published_versions(index)
-    there = [name for name in published[:-1] if _manifest(index, name) is not None]
+    folders = set(io.list_dir(io.join(index, "versions")))
+    there = [
+        name for name in published[:-1] if name in folders and _manifest(index, name) is not None
+    ]
     choice = f"there are {', '.join(sorted(there))}" if there else "there is no other version"
     wanted = to or present.parent
     if wanted is None:

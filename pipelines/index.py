@@ -16,43 +16,34 @@ if __name__ == "__main__":
     sys.exit(main(["index", *sys.argv[1:]]))
 
 import argparse
-import contextlib
-import dataclasses
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import apache_beam as beam
-from apache_beam.metrics.metric import Metrics
-from apache_beam.utils.shared import Shared
-
-from hashing.artists.decoder import ArtistDecoder
 from hashing.artists.encoder import ArtistEncoder
 from hashing.encoders import Hasher
-from hashing.errors import HashbeamError, ModelError
+from hashing.errors import ModelError
 from hashing.models import DEFAULT_ARTIST_MODEL, DEFAULT_MODEL, Model
-from hashing.quantizers import Quantizer
-from pipelines import io
 from pipelines.catalog import catalog_digest, read_catalog
-from pipelines.gather import check_failures, forget_failures, make_manifest, part_receipts
-from pipelines.lock import IndexLock
-from pipelines.opened import embedding_dimensions
-from pipelines.options import (
-    MAX_FAILURES,
-    MAX_TRACK_HOURS,
-    IndexOptions,
-    add_decode_arguments,
-    add_job_arguments,
-    index_options,
+from pipelines.execution import Work, execute
+from pipelines.gates import add_gate_arguments
+from pipelines.gather import (
+    Built,
+    check_failures,
+    forget_failures,
+    make_manifest,
+    part_receipts,
 )
-from pipelines.parts import HashJob, hash_part, part_name, tracks_per_part, write_parts
-from pipelines.progress import Progress, shows_progress
-from pipelines.publication import publish
-from pipelines.runner import make_pipeline_options, run_pipeline
-from pipelines.runs import AlreadyPublishedError, Run, prepare_run
-from pipelines.summary import Summary, read_summary, summarise
-from pipelines.tables import BuildTables, SegmentCodes, read_segments
-from pipelines.versions import dump_json
+from pipelines.index_job import IndexJob
+from pipelines.index_options import IndexOptions, index_options
+from pipelines.lock import IndexLock
+from pipelines.metrics_text import RunMetrics, add_metrics_argument
+from pipelines.opened import embedding_dimensions
+from pipelines.options import MAX_TRACK_HOURS, add_decode_arguments, add_job_arguments
+from pipelines.parts import HashJob, tracks_per_part, write_parts
+from pipelines.runner import make_pipeline_options
+from pipelines.runs import AlreadyPublishedError, Receipt, prepare_run
+from pipelines.summary import Summary, read_summary
+from pipelines.versions import Manifest
 
 DESCRIPTION = """\
 Turn a catalogue into an index: codes of every track, hash tables of all codes.
@@ -70,9 +61,6 @@ failures/ with the reason; more than --max-failures of them, and nothing is publ
 
 options_from = index_options
 
-# Counters of a part that the runner shows while it works; `run.json` has all of them.
-COUNTED = ("tracks_hashed", "tracks_failed", "tracks_embedded", "snippets", "audio_s")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``hashbeam index``."""
@@ -80,12 +68,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--catalog", metavar="C", help="CSV, JSON Lines or Parquet with track_id and uri")
     add("--out", metavar="INDEX", help="a new folder, or one with an unfinished run of this")
     add("--model", metavar="M", help=f"a shipped model or a model folder ({DEFAULT_MODEL})")
-    add(
-        "--max-failures",
-        metavar="SHARE",
-        default=MAX_FAILURES,
-        help="share of the tracks that may fail, 0 to 1 (%(default)s)",
-    )
     add("--retry-failed", action="store_true", help="hash the parts with failed tracks again")
     add(
         "--keep-embeddings",
@@ -110,6 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=MAX_TRACK_HOURS,
         help="longer tracks fail (%(default)s)",
     )
+    add_gate_arguments(parser, parent=False)
+    add_metrics_argument(parser)
     add_decode_arguments(parser)
     add_job_arguments(parser)
 
@@ -117,11 +101,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, beam_args: Sequence[str]) -> int:
     """``hashbeam index``: 0 only if the index was published."""
     options = index_options(args)
-    try:
-        summary = build_index(options, beam_args)
-    except AlreadyPublishedError as finished:
-        print(f"hashbeam index: {finished}", file=sys.stderr)
-        summary = read_summary(options.out)
+    with RunMetrics(options.metrics, "index", options.out) as metrics:
+        try:
+            summary = build_index(options, beam_args)
+        except AlreadyPublishedError as finished:
+            print(f"hashbeam index: {finished}", file=sys.stderr)
+            summary = read_summary(options.out)
+        metrics.note(summary)
     print(summary.to_line() if options.json else summary.to_text())
     return 0
 
@@ -143,6 +129,8 @@ def build_index(options: IndexOptions, beam_args: Sequence[str] = ()) -> Summary
             "or name a model that stands on an encoder with --model"
         )
     also = _open_also(options)
+    bounds = options.bounds
+    max_failures = 1.0 if "failures" in bounds.left_out else bounds.max_failures
     pipeline_options = make_pipeline_options(options.workers, beam_args)
     with IndexLock(options.out) as lock:
         run = prepare_run(
@@ -172,21 +160,16 @@ def build_index(options: IndexOptions, beam_args: Sequence[str] = ()) -> Summary
             options.model or DEFAULT_MODEL,
             hasher.quantizer,
             options.key_bits,
-            options.max_failures,
+            max_failures,
             (options.artist_model or DEFAULT_ARTIST_MODEL) if "artist" in also else "",
         )
-        total = run.plan.n_parts + hasher.quantizer.n_tables
-        show = shows_progress(quiet=options.quiet, asked=options.progress)
-        with Progress(total, lambda: finished_pieces(run), unit="part", show=show):
-            run_pipeline(lambda pipeline: pipeline | "index" >> job, pipeline_options)
-        receipts = run.receipts()
-        parts = part_receipts(run, receipts)
-        check_failures(run, parts, options.max_failures)
-        manifest, shards = make_manifest(run, receipts, hasher, options.key_bits, also)
-        summary = summarise(options, manifest, parts, shards, launched)
-        io.write_bytes(run.path("run.json"), dump_json(summary))
-        lock.check()
-        publish(options.out, manifest)
+
+        def finish(receipts: Mapping[str, Receipt]) -> tuple[Manifest, Built]:
+            check_failures(run, part_receipts(run, receipts), max_failures)
+            return make_manifest(run, receipts, hasher, options.key_bits, also)
+
+        work = Work("index", run, hasher, finish, bounds, job, pipeline_options)
+        _, summary = execute(work, options, lock, launched)
     return summary
 
 
@@ -194,103 +177,3 @@ def _open_also(options: IndexOptions) -> dict[str, Model]:
     """The models of ``--also``; raises ModelError."""
     model = options.artist_model or DEFAULT_ARTIST_MODEL
     return {"artist": ArtistEncoder.load(model).model} if "artist" in options.also else {}
-
-
-@dataclasses.dataclass
-class IndexJob(beam.PTransform[Any, Any]):
-    """Parts of a catalogue → codes → hash tables, each leaving files and a receipt.
-
-    What flows are numbers and names only: files are written by the workers, and receipts on the
-    store are the truth about them, so that a run can be stopped and continued at any moment.
-
-    Attributes:
-        job: what the workers must know.
-        model: name or folder of the hasher.
-        quantizer: makes keys of codes.
-        key_bits: of a key, or None to choose by the number of snippets.
-        max_failures: share of failed tracks above which no tables are built.
-        artist: name or folder of the model of artist embeddings; "": none are made.
-    """
-
-    job: HashJob
-    model: str
-    quantizer: Quantizer
-    key_bits: int | None
-    max_failures: float
-    artist: str = ""
-
-    def expand(self, pbegin: Any) -> Any:
-        """The steps."""
-        run = self.job.run
-        done = run.receipts()
-        missing = [part for part in range(run.plan.n_parts) if part_name(part) not in done]
-        hashed = (
-            pbegin
-            | "parts" >> beam.Create(missing, reshuffle=False)
-            # Moves one number a part; without it one worker would hash them all.
-            | "spread parts" >> beam.Reshuffle()
-            | "hash" >> beam.ParDo(HashParts(self.job, self.model, self.artist))
-        )
-        return (
-            pbegin
-            | "once" >> beam.Create([run], reshuffle=False)
-            # The names of the parts (a few bytes each) hold it back until all are hashed.
-            | "segments" >> beam.FlatMap(self._segments, beam.pvalue.AsList(hashed))
-            | "tables" >> BuildTables(run, self.quantizer, self.key_bits)
-        )
-
-    def _segments(self, run: Run, hashed: Iterable[str]) -> list[SegmentCodes]:
-        receipts = run.receipts()
-        try:
-            check_failures(run, part_receipts(run, receipts), self.max_failures)
-        except HashbeamError:
-            return []  # no tables; the launcher says why
-        return read_segments(run, receipts)
-
-
-class HashParts(beam.DoFn):
-    """Part numbers in, names of receipts out; one hasher and one decoder a worker."""
-
-    def __init__(self, job: HashJob, model: str, artist: str = "") -> None:
-        self._job, self._model, self._artist = job, model, artist
-        self._shared, self._shared_artist = Shared(), Shared()
-
-    def setup(self) -> None:
-        """Loads the hasher, once for all threads of a worker, and starts the decoder."""
-        plan = self._job.run.plan
-        self._hasher = self._shared.acquire(lambda: Hasher.load(self._model))
-        _check_digest(self._model, self._hasher.digest, plan.model_digest)
-        self._encoder: ArtistEncoder | None = None
-        if self._artist:
-            self._encoder = self._shared_artist.acquire(lambda: ArtistEncoder.load(self._artist))
-            _check_digest(self._artist, self._encoder.digest, plan.options["also"]["artist"])
-        self._stack = contextlib.ExitStack()
-        self._decoder = ArtistDecoder()
-        self._stack.enter_context(self._decoder)
-        self._decoder.prepare(self._hasher)
-        if self._encoder is not None:
-            self._decoder.prepare_artist(self._encoder)
-
-    def process(self, part: int) -> Iterable[str]:
-        """Hashes one part, and counts for whoever watches the runner."""
-        receipt = hash_part(self._job, part, self._hasher, self._decoder, self._encoder)
-        for name in COUNTED:
-            Metrics.counter("hashbeam", name).inc(int(receipt.counters.get(name, 0)))
-        yield receipt.name
-
-    def teardown(self) -> None:
-        """Ends the decoder."""
-        self._stack.close()
-
-
-def _check_digest(model: str, found: str, expected: str) -> None:
-    if found != expected:
-        raise ModelError(
-            f"model {model} has digest {found[:12]} on the worker and {expected[:12]} where the "
-            "run was started; install the same model on both"
-        )
-
-
-def finished_pieces(run: Run) -> int:
-    """How many parts and shards have a receipt."""
-    return len(io.list_dir(io.join(run.work, "receipts")))

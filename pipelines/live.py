@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,46 +12,61 @@ import pyarrow as pa
 from hashing.errors import IndexFormatError
 from pipelines import io, parquet
 from pipelines.stores import READERS, is_remote, side_by_side
+from pipelines.track_tables import unite
 from pipelines.versions import Manifest, Segment
 
 # Parts of some dozen tracks are put together: what is done with a table costs the same for each.
 BATCH_ROWS = 1 << 14
+PLACES = ("segment", "part")  # where a track is: columns that are put to those of ``tracks/``
 
 
 def tracks_of_segment(
-    index: str, manifest: Manifest, segment: Segment, batch_rows: int = BATCH_ROWS
+    index: str,
+    manifest: Manifest,
+    segment: Segment,
+    batch_rows: int = BATCH_ROWS,
+    columns: Sequence[str] | None = None,
 ) -> Iterator[pa.Table]:
     """The live tracks of a segment, in the order of their ordinals.
 
-    Columns as in ``tracks/``, and ``segment`` (int32); a table has those of so many parts that it
-    has `batch_rows` rows or more before the removed ones are taken out.
+    Args:
+      columns: of ``tracks/`` that are wanted, ``ordinal`` among them; None: all.
+
+    Columns as in ``tracks/``, and `PLACES` (int32); a table has those of so many parts that it has
+    `batch_rows` rows or more before the removed ones are taken out.
 
     Raises: IndexFormatError where a file is damaged.
     """
     removed = removed_ordinals(index, segment)
-    parts = manifest.files.tuples("part", "path", kind="tracks", segment=segment.id)
-    places = [io.join(index, path) for _, path in sorted(parts)]
+    parts = sorted(manifest.files.tuples("part", "path", kind="tracks", segment=segment.id))
+    places = [io.join(index, path) for _, path in parts]
     waiting, rows = list[pa.Table](), 0
-    for number, table in enumerate(_read_all(places)):
+    for number, table in enumerate(_read_all(places, columns)):
         if "ordinal" not in table.column_names:
             raise IndexFormatError(
                 f"{places[number]} has no column ordinal; run `hashbeam verify` on the index"
             )
-        waiting.append(table)
+        waiting.append(_placed(table, segment.id, parts[number][0]))
         rows += table.num_rows
         if rows >= batch_rows or number == len(places) - 1:
-            yield _live(pa.concat_tables(waiting, promote_options="permissive"), segment, removed)
+            yield _live(unite(waiting), removed)
             waiting, rows = [], 0
 
 
-def _live(table: pa.Table, segment: Segment, removed: Any) -> pa.Table:
-    if "segment" in table.column_names:  # of the catalogue
-        table = table.rename_columns({"segment": "catalog_segment"})
-    if removed.size:
-        keep = ~np.isin(table["ordinal"].to_numpy().astype(np.int64), removed)
-        table = table if keep.all() else table.filter(pa.array(keep))
-    number = pa.array(np.full(table.num_rows, segment.id, np.int32))
-    return table.append_column("segment", number)
+def _placed(table: pa.Table, *places: int) -> pa.Table:
+    taken = {name: f"catalog_{name}" for name in PLACES if name in table.column_names}
+    table = table.rename_columns(taken) if taken else table  # of the catalogue
+    for name, value in zip(PLACES, places, strict=True):
+        number = np.full(table.num_rows, value, np.int32)
+        table = table.append_column(name, pa.array(number))
+    return table
+
+
+def _live(table: pa.Table, removed: Any) -> pa.Table:
+    if not removed.size:
+        return table
+    keep = ~np.isin(table["ordinal"].to_numpy().astype(np.int64), removed)
+    return table if keep.all() else table.filter(pa.array(keep))
 
 
 def live_tracks(index: str, manifest: Manifest, batch_rows: int = BATCH_ROWS) -> Iterator[pa.Table]:
@@ -75,19 +91,13 @@ def removed_ordinals(index: str, segment: Segment) -> Any:
 
 def count_live(manifest: Manifest) -> int:
     """Live tracks of a version, by its manifest alone."""
-    return sum(
-        segment.tracks - (0 if segment.removals is None else segment.removals.rows)
-        for segment in manifest.segments
-    )
+    return sum(segment.live for segment in manifest.segments)
 
 
-def _read_all(paths: Sequence[str]) -> Iterator[pa.Table]:
+def _read_all(paths: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    read = functools.partial(parquet.read_table, columns=columns, small=True)
     if not any(map(is_remote, paths)):
-        yield from map(_read, paths)
+        yield from map(read, paths)
         return
     for first in range(0, len(paths), READERS):
-        yield from side_by_side(_read, paths[first : first + READERS])
-
-
-def _read(path: str) -> pa.Table:
-    return parquet.read_table(path, small=True)
+        yield from side_by_side(read, paths[first : first + READERS])

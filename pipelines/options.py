@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 
 from hashing.errors import UsageError
 
-ALSO = ("artist",)  # what an index may hold beside codes: a model of that kind makes it
-MAX_FAILURES = 0.05  # share of the tracks: more than that is rather a wrong mount than bad files
 MAX_TRACK_HOURS = (
     2.0  # hours: the longest concert recordings; spectrogram and codes stay below 40 MB
 )
@@ -86,77 +84,11 @@ from 0 to 1, got 7
 
 
 @dataclasses.dataclass(frozen=True)
-class IndexOptions:
-    """What ``hashbeam index`` was asked to do.
-
-    Fields: `catalog`, `out`, `model` paths or names; `workers` processes of the local engine;
-    `max_failures` share of the tracks (0 to 1); `key_bits` None = by the size of the index;
-    `max_track_hours` h; `decode_timeout_s` s; `also` names of `ALSO`; the rest as the flags say.
-    """
-
-    catalog: str
-    out: str
-    model: str | None
-    workers: int
-    max_failures: float = MAX_FAILURES
-    key_bits: int | None = None
-    max_track_hours: float = MAX_TRACK_HOURS
-    decode_timeout_s: float = DECODE_TIMEOUT_S
-    retry_failed: bool = False
-    keep_embeddings: bool = False
-    also: tuple[str, ...] = ()
-    artist_model: str | None = None
-    json: bool = False
-    quiet: bool = False
-    progress: bool = False
-
-
-def index_options(args: argparse.Namespace) -> IndexOptions:
-    """The options of ``hashbeam index``.
-
-    Raises: UsageError that names every flag that is wrong.
-    """
-    checker = Checker(args)
-    key_bits = None
-    if str(args.key_bits) != "auto":
-        key_bits = checker.integer("--key-bits", low=1, high=HIGHEST_KEY_BITS)
-    options = IndexOptions(
-        catalog=checker.text("--catalog"),
-        out=checker.text("--out"),
-        model=args.model or None,
-        workers=workers(checker),
-        max_failures=checker.number("--max-failures", low=0, high=1),
-        key_bits=key_bits,
-        max_track_hours=checker.number("--max-track-hours", low=0.001),
-        decode_timeout_s=checker.number("--decode-timeout", low=0.1),
-        retry_failed=args.retry_failed,
-        keep_embeddings=args.keep_embeddings,
-        also=_also(checker, args.also or ()),
-        artist_model=args.artist_model or None,
-        json=args.json,
-        quiet=args.quiet,
-        progress=args.progress,
-    )
-    if options.artist_model and "artist" not in options.also:
-        checker.problems.append("--artist-model: is for --also artist; add that, or leave this out")
-    checker.finish()
-    return options
-
-
-def _also(checker: Checker, values: Sequence[str]) -> tuple[str, ...]:
-    """What ``--also`` asks for, each once: flags and commas may both separate."""
-    asked = [name.strip() for value in values for name in value.split(",")]
-    for name in dict.fromkeys(asked):
-        if name == "sequence":
-            checker.problems.append("--also: sequence cannot be made yet; leave it out")
-        elif name not in ALSO:
-            checker.problems.append(f"--also: must be {' or '.join(ALSO)}, got {name!r}")
-    return tuple(name for name in ALSO if name in asked)
-
-
-@dataclasses.dataclass(frozen=True)
 class LookupOptions:
-    """What ``hashbeam lookup`` was asked to do; either `files` or `queries` and `out`."""
+    """What ``hashbeam lookup`` was asked to do; either `files` or `queries` and `out`.
+
+    `duplicates` is the folder of ``hashbeam duplicates`` whose groups are one answer, or "".
+    """
 
     index: str
     files: tuple[str, ...]
@@ -172,6 +104,7 @@ class LookupOptions:
     json: bool
     quiet: bool
     progress: bool
+    duplicates: str = ""
 
 
 def add_decode_arguments(parser: argparse.ArgumentParser) -> None:

@@ -41,7 +41,10 @@ class AlreadyPublishedError(HashbeamError):
 class Plan(Record):
     """What a run makes of what. Two runs with equal digests and options give the same index.
 
-    `options` holds only what changes the result (not the number of workers).
+    `options` holds only what changes the result (not the number of workers). `parent` is the
+    version that the run starts from; `n_tracks` counts those that the run itself goes through,
+    and its parts and segments are numbered from `first_part` and `first_segment` on; `n_edits`
+    are pieces of work on rows whose codes stay.
     """
 
     version: str
@@ -53,6 +56,15 @@ class Plan(Record):
     n_parts: int
     created: str
     format_version: int = FORMAT_VERSION
+    parent: str | None = None
+    n_edits: int = 0
+    first_part: int = 0
+    first_segment: int = 0
+
+    @property
+    def parts(self) -> range:
+        """The numbers of the run's parts."""
+        return range(self.first_part, self.first_part + self.n_parts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +196,7 @@ def prepare_run(
     if io.exists(index) and not io.is_dir(index):
         raise HashbeamError(f"{index} is a file; name a folder for the index, or remove the file")
     path = version_path(index, FIRST_VERSION, "work", "plan.json")
-    earlier, files = _load_plan(path), io.list_files(index)
+    earlier, files = load_plan(path), io.list_files(index)
     foreign = [name for name in io.list_dir(index) if name != "versions" and not _passing(name)]
     if earlier is None:
         foreign += [name for name in files if not _passing(name)]
@@ -210,9 +222,9 @@ def _passing(name: str) -> bool:
 def _refuse_published(index: str, published: str, plan: Plan) -> None:
     work = version_path(index, published, "work")
     if io.is_dir(work):
-        earlier = _load_plan(io.join(work, "plan.json"))
+        earlier = load_plan(io.join(work, "plan.json"))
         finish_publication(index, open_manifest(index, published))
-        if earlier is not None and not _differences(earlier, plan):
+        if earlier is not None and not plan_differences(earlier, plan):
             raise AlreadyPublishedError(
                 f"{index} is finished: this run had published version {published} already"
             )
@@ -223,7 +235,7 @@ def _refuse_published(index: str, published: str, plan: Plan) -> None:
 
 
 def _refuse_another(index: str, earlier: Plan, plan: Plan) -> None:
-    differences = _differences(earlier, plan)
+    differences = plan_differences(earlier, plan)
     if differences:
         raise HashbeamError(
             f"{index} holds an unfinished run with {' and '.join(differences)}; finish it with "
@@ -232,7 +244,8 @@ def _refuse_another(index: str, earlier: Plan, plan: Plan) -> None:
         )
 
 
-def _differences(earlier: Plan, plan: Plan) -> list[str]:
+def plan_differences(earlier: Plan, plan: Plan) -> list[str]:
+    """In what one run differs from another, in words; nothing where the one is the other."""
     found = []
     if earlier.catalog_digest != plan.catalog_digest:
         found.append(
@@ -256,7 +269,11 @@ def _differences(earlier: Plan, plan: Plan) -> list[str]:
     return found
 
 
-def _load_plan(path: str) -> Plan | None:
+def load_plan(path: str) -> Plan | None:
+    """The plan of an unfinished run; None where there is none.
+
+    Raises: IndexFormatError where it is damaged or of another format version.
+    """
     data = io.read_if_exists(path)
     return None if data is None else Plan.from_json(load_json(data, path), path)
 

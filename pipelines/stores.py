@@ -155,6 +155,20 @@ def side_by_side(
         return list(pool.map(action, todo))
 
 
+def in_turn(
+    action: Callable[[Item], Result], items: Iterable[Item], far: bool, readers: int = READERS
+) -> Iterator[Result]:
+    """`action` of every item, in order, when it is asked for; up to `readers` ahead where `far`.
+
+    >>> list(in_turn(abs, [-1, 2, -3], far=True, readers=2))
+    [1, 2, 3]
+    """
+    todo = list(items)
+    step = readers if far else 1
+    for first in range(0, len(todo), step):
+        yield from side_by_side(action, todo[first : first + step], readers)
+
+
 def open_read(path: str) -> BinaryIO:
     """A seekable file of bytes; a missing one is FileNotFoundError."""
     return remote(path).open_read(path) if is_remote(path) else open(local(path), "rb")

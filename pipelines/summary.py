@@ -8,11 +8,13 @@ import json
 import platform
 import time
 from collections.abc import Sequence
+from typing import Any
 
+from hashing.errors import HashbeamError
 from hashing.tables import ShardStats, merge_stats
 from pipelines import io
 from pipelines.gather import failure_kinds, total
-from pipelines.options import IndexOptions
+from pipelines.gating.bounds import Gate
 from pipelines.records import Record
 from pipelines.runs import Receipt
 from pipelines.versions import FORMAT_VERSION, Manifest, current_version, load_json, version_path
@@ -41,6 +43,14 @@ class Summary(Record):
     what look-up compares queries with, ``codes`` or ``embeddings``, and `compared_bytes` its
     size; `index_bytes` is that of all files of the version. `also` has the name of the model of
     each thing that was asked for beside codes; tracks that are `tracks_not_embedded` are indexed.
+
+    `gates` are what the quality gates found before publication, and `comparison` the figures of
+    `pipelines.reindexing.rivals` where another model took over.
+
+    Of a run that started from the version `parent`, `changes` counts tracks by class, and
+    `failures`, `max_bucket`, `entropy_bits`, `tracks_embedded` and all timings are of the run
+    alone; the other figures are of the whole version, `snippets` with those of tracks that have
+    gone and whose segment was not merged yet.
     """
 
     index: str
@@ -78,6 +88,10 @@ class Summary(Record):
     also: dict[str, str] = dataclasses.field(default_factory=dict)
     tracks_embedded: int = 0
     tracks_not_embedded: int = 0
+    parent: str | None = None
+    changes: dict[str, int] = dataclasses.field(default_factory=dict)
+    gates: list[Gate] = dataclasses.field(default_factory=list)
+    comparison: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_line(self) -> str:
         """One line of JSON."""
@@ -86,7 +100,8 @@ class Summary(Record):
     def to_text(self) -> str:
         """A few lines for people."""
         lines = [
-            f"{self.index}: version {self.version} is published",
+            f"{self.index}: version {self.version} is published"
+            + (f", made from {self.parent}" if self.parent else ""),
             f"  {self.tracks_indexed} of {self.tracks} tracks, {self.audio_s / 3600:.2f} h, "
             f"{self.snippets} snippets",
             f"  {self.n_tables} tables of {self.key_bits} bits, {self.postings} postings, "
@@ -94,13 +109,24 @@ class Summary(Record):
             f"  queries are compared with {self.compared}, {self.compared_bytes / 1e6:.1f} MB",
             f"  {self.index_bytes / 1e6:.1f} MB in all, "
             f"{self.index_bytes / 1e6 / max(self.audio_s / 3600, 1e-9):.2f} MB an hour of audio",
-            f"  {self.times_real_time:.0f} × real time with {self.workers} "
-            f"worker{'s' if self.workers > 1 else ''}, {self.times_real_time_per_cpu:.0f} × per "
-            f"CPU; {self.wall_s:.1f} s in all, {self.startup_s:.1f} s of them to start",
         ]
+        speed = "nothing was decoded"
+        if self.times_real_time:
+            speed = (
+                f"{self.times_real_time:.0f} × real time with {self.workers} "
+                f"worker{'s' if self.workers > 1 else ''}, "
+                f"{self.times_real_time_per_cpu:.0f} × per CPU"
+            )
+        lines.append(
+            f"  {speed}; {self.wall_s:.1f} s in all, {self.startup_s:.1f} s of them to start"
+        )
+        if self.changes:
+            told = (f"{count} {name}" for name, count in self.changes.items() if count)
+            lines.insert(1, f"  {', '.join(told)}")
+        if self.comparison:
+            lines.append(f"  {next(one.message for one in self.gates if one.name == 'model')}")
         if "artist" in self.also:
-            lines.insert(
-                4,
+            lines.append(
                 f"  artist embeddings of {self.tracks_embedded} tracks by model "
                 f"{self.also['artist']}",
             )
@@ -108,16 +134,18 @@ class Summary(Record):
             lines.append(f"  {self.parts_resumed} parts were finished before")
         if failed := self.tracks_failed + self.tracks_not_embedded:
             kinds = ", ".join(f"{count} {kind}" for kind, count in self.failures.items())
+            kinds = f" ({kinds})" if kinds else ""
             where = version_path(self.index, self.version, "failures")
             part = ""
             if self.tracks_not_embedded:
                 part = f", {self.tracks_not_embedded} of them only for an artist embedding"
-            lines.append(f"  {failed} tracks failed ({kinds}){part}: see {where}")
+            lines.append(f"  {failed} tracks failed{kinds}{part}: see {where}")
         return "\n".join(lines)
 
 
 def summarise(
-    options: IndexOptions,
+    index: str,
+    workers: int,
     manifest: Manifest,
     parts: Sequence[Receipt],
     shards: Sequence[Receipt],
@@ -126,22 +154,23 @@ def summarise(
     """The summary of a run that is about to be published.
 
     Args:
-        parts: receipts of all parts; those that started before `launched` (Unix s) were finished
-            by an earlier start of the run.
+        workers: processes of the local engine.
+        parts, shards: receipts of all parts and shards of the run; those that started before
+            `launched` (Unix s) were finished by an earlier start of it.
     """
     now = time.time()
     fresh = [part for part in parts if part.started >= launched]
     first = min((part.started for part in fresh), default=launched)
     hash_wall_s = max((part.finished for part in fresh), default=launched) - first
     hash_cpu_s = _total(fresh, "cpu_s")
-    fresh_audio_s = _total(fresh, "audio_s")
+    fresh_audio_s = _total(fresh, "audio_s") - _total(fresh, "audio_kept_s")
     built = [shard for shard in shards if shard.started >= launched]
-    table_bytes = sum(entry.bytes for shard in shards for entry in shard.files)
     tables = _table_stats(shards)
-    postings = sum(table.postings for table in tables)
-    counters = manifest.counters
+    files, counters = manifest.files, manifest.counters
+    in_tables = files.select(kind="tables")
+    table_bytes, postings = sum(in_tables.column("bytes")), sum(in_tables.column("rows"))
     return Summary(
-        index=options.out,
+        index=index,
         version=manifest.version,
         model=manifest.model["name"],
         tracks=int(counters["tracks"]),
@@ -157,13 +186,12 @@ def summarise(
         bytes_per_posting=table_bytes / max(postings, 1),
         compared=manifest.compared,
         compared_bytes=sum(
-            sum(manifest.files.select(kind=kind).column("bytes"))
-            for kind in (manifest.compared, "matrices")
+            sum(files.select(kind=kind).column("bytes")) for kind in (manifest.compared, "matrices")
         ),
-        index_bytes=sum(manifest.files.column("bytes")),
-        max_bucket=max(table.max_bucket for table in tables),
-        entropy_bits=sum(table.entropy_bits for table in tables) / len(tables),
-        workers=options.workers,
+        index_bytes=sum(files.column("bytes")),
+        max_bucket=max((table.max_bucket for table in tables), default=0),
+        entropy_bits=sum(table.entropy_bits for table in tables) / max(len(tables), 1),
+        workers=workers,
         parts_resumed=len(parts) - len(fresh),
         startup_s=first - launched,
         hash_wall_s=hash_wall_s,
@@ -178,6 +206,12 @@ def summarise(
         also={name: model["name"] for name, model in manifest.also.items()},
         tracks_embedded=total(parts, "tracks_embedded"),
         tracks_not_embedded=total(parts, "tracks_not_embedded"),
+        parent=manifest.parent,
+        changes={
+            name.removeprefix("changes_"): int(count)
+            for name, count in counters.items()
+            if name.startswith("changes_")
+        },
     )
 
 
@@ -186,8 +220,21 @@ def read_summary(index: str) -> Summary:
 
     Raises: IndexFormatError where it is damaged; HashbeamError where it is missing.
     """
-    path = version_path(index, current_version(index) or "", "run.json")
-    return Summary.from_json(load_json(io.read_bytes(path), path), path)
+    version = current_version(index) or ""
+    summary = summary_of(index, version)
+    if summary is None:
+        raise HashbeamError(f"{version_path(index, version, 'run.json')} is missing")
+    return summary
+
+
+def summary_of(index: str, version: str) -> Summary | None:
+    """The summary of the run that made a version; None where there is none.
+
+    Raises: IndexFormatError where it is damaged.
+    """
+    path = version_path(index, version, "run.json")
+    data = io.read_if_exists(path)
+    return None if data is None else Summary.from_json(load_json(data, path), path)
 
 
 def _table_stats(shards: Sequence[Receipt]) -> list[ShardStats]:

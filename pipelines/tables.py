@@ -29,7 +29,7 @@ from hashing.tables import (
 )
 from pipelines import io, parquet
 from pipelines.options import MIN_KEY_BITS
-from pipelines.parts import part_name
+from pipelines.part_files import part_name
 from pipelines.runs import Receipt, Run, new_attempt
 from pipelines.versions import FileEntry
 
@@ -97,17 +97,24 @@ def choose_key_bits(segments: Sequence[SegmentCodes], quantizer: Quantizer) -> i
     >>> [choose_key_bits(sized(n), quantizer) for n in (10, 62_000, 10**9)]
     [12, 14, 24]
     """
-    postings = quantizer.replication * sum(segment.total for segment in segments)
+    return choose_key_bits_of(sum(segment.total for segment in segments), quantizer)
+
+
+def choose_key_bits_of(snippets: int, quantizer: Quantizer) -> int:
+    """`choose_key_bits` of an index of so many snippets."""
+    postings = quantizer.replication * snippets
     bits = math.ceil(math.log2(max(postings, 1))) - BUCKET_BITS
     return min(max(bits, MIN_KEY_BITS), quantizer.key_bits_max)
 
 
 def read_segments(run: Run, receipts: Mapping[str, Receipt]) -> list[SegmentCodes]:
-    """The segments that the receipts of all parts make, in order."""
-    parts = [receipts[part_name(part)] for part in range(run.plan.n_parts)]
+    """The segments that the receipts of all parts make, in order; none where nothing has a code."""
+    first_part = run.plan.first_part
+    parts = [receipts[part_name(part)] for part in run.plan.parts]
     gids = [int(receipt.counters["gids"]) for receipt in parts]
     segments = []
-    for number, chosen in enumerate(plan_segments(gids)):
+    ranges = plan_segments(gids) if any(gids) else []
+    for number, chosen in enumerate(ranges, run.plan.first_segment):
         codes, tracks, first_gids, gid = list[FileEntry](), list[FileEntry](), list[int](), 0
         for part in chosen:
             found = [entry for entry in parts[part].files if entry.kind == "codes"]
@@ -119,7 +126,7 @@ def read_segments(run: Run, receipts: Mapping[str, Receipt]) -> list[SegmentCode
         segments.append(
             SegmentCodes(
                 number,
-                chosen,
+                range(first_part + chosen.start, first_part + chosen.stop),
                 [io.join(run.index, entry.path) for entry in codes],
                 [io.join(run.index, entry.path) for entry in tracks],
                 [entry.rows for entry in codes],

@@ -182,6 +182,11 @@ class Segment(Record):
     part_tracks: list[int]
     removals: FileEntry | None = None
 
+    @property
+    def live(self) -> int:
+        """Tracks that have not gone."""
+        return self.tracks - (0 if self.removals is None else self.removals.rows)
+
 
 @dataclasses.dataclass(frozen=True)
 class Manifest(Record):
@@ -209,6 +214,12 @@ class Manifest(Record):
     created: str
     format_version: int = FORMAT_VERSION
     also: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+
+    def every_file(self) -> dict[str, int]:
+        """Path → bytes of all that the version consists of, removals too."""
+        removals = [segment.removals for segment in self.segments if segment.removals]
+        named = zip(self.files.column("path"), self.files.column("bytes"), strict=True)
+        return dict(named) | {entry.path: entry.bytes for entry in removals}
 
 
 def utc_now() -> str:

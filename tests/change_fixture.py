@@ -14,7 +14,8 @@ from made_up_manifest import made_up_manifest
 from pipelines import io, parquet
 from pipelines.changes.compare import Files
 from pipelines.look import GONE
-from pipelines.parts import MEASURED, TRACK_FAILURES
+from pipelines.reindexing.removals import REMOVALS
+from pipelines.track_tables import MEASURED, TRACK_FAILURES
 from pipelines.versions import FileEntry, Manifest, Segment
 from pipelines.versions import Files as FileEntries
 
@@ -82,7 +83,10 @@ def write_version(
         gone = list(removed[number]) if number < len(removed) else []
         removals = None
         if gone:
-            ordinals = pa.table({"ordinal": pa.array(gone, pa.uint32())})
+            firsts = [4 * ordinal for ordinal in gone]
+            ends = [first + 4 for first in firsts]
+            columns = (gone, firsts, ends, [4] * len(gone))
+            ordinals = pa.table(dict(zip(REMOVALS.names, columns, strict=True)), schema=REMOVALS)
             removals = write("removals", f"s{number:03d}", ordinals, segment=number)
         sizes = [len(part_table) for part_table in parts]
         gids = [4 * size for size in sizes]

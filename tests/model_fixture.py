@@ -69,20 +69,33 @@ def random_model(
 
 
 def learned_model(
-    folder: Path, seed: int = 1, dimensions: int = 64, bits: int = 256, n_tables: int = 20
+    folder: Path,
+    seed: int = 1,
+    dimensions: int = 64,
+    bits: int = 256,
+    n_tables: int = 20,
+    head: int = 1,
+    deaf: bool = False,
 ) -> Model:
     """A model folder of the kind `learned`: whitened principal components of rendered music.
 
     Its graph is an encoder of one linear layer and a rotation of its embedding; codes have a byte
     for every two numbers, keys are signs of random projections. It knows rendered music again in
     noise; its calibration is a guess.
+
+    Those of another `head` stand on the same encoder and have other codes. One that is `deaf` has
+    another encoder for queries: what it keeps is sound, and it finds nothing.
     """
     mean, components, fitted = _principal_components(dimensions)
+    if head != 1:
+        fitted = _fitted(fitted[0], head)
     features = FeatureConfig()
-    graph = encoder_graph(
-        features.n_bands, features.snippet_frames, [], (components, -mean @ components)
-    )
-    return _saved(folder, {"model": graph}, fitted, seed, bits, n_tables)
+    layer = components, -mean @ components
+    graphs = {"model": encoder_graph(features.n_bands, features.snippet_frames, [], layer)}
+    if deaf:
+        layer = np.roll(components, components.shape[0] // 3, axis=0), layer[1]
+        graphs["query"] = encoder_graph(features.n_bands, features.snippet_frames, [], layer)
+    return _saved(folder, graphs, fitted, seed, bits, n_tables)
 
 
 def track_model(
@@ -146,12 +159,12 @@ def _saved(
     return save_model(folder, config, turned, arrays, "# Principal components, for tests")
 
 
-def _fitted(embeddings: np.ndarray) -> Fitted:
+def _fitted(embeddings: np.ndarray, seed: int = 1) -> Fitted:
     """What an encoder makes of the music, and a rotation and codebooks for it.
 
     The rotation is a turn that half precision holds exactly; a byte has two numbers.
     """
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     dimensions = embeddings.shape[1]
     turn = np.eye(dimensions, dtype=np.float32)[:, rng.permutation(dimensions)]
     turn *= rng.choice(np.array([-1.0, 1.0], np.float32), dimensions)

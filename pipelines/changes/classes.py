@@ -58,6 +58,7 @@ REASONS = (
     "row",
 )
 
+PLACED = ("segment", "part", "ordinal")  # where the version has a track
 CHANGES = pa.schema(
     {
         "track_id": pa.string(),
@@ -70,6 +71,7 @@ CHANGES = pa.schema(
         **FILE_STATE,
         # Where the version has it; null where it does not.
         "segment": pa.int32(),
+        "part": pa.int32(),
         "ordinal": pa.uint32(),
         "old_track_id": pa.string(),  # of renamed ones only
         "duration_s": pa.float64(),  # in the version
@@ -110,7 +112,8 @@ class Changes:
     Attributes:
       table: as `CHANGES`, ordered by track_id; all rows but the unchanged.
       counts: ``tracks_CLASS`` for each of `CLASSES`, ``tracks_live`` and ``audio_live_s`` of the
-        version, ``files_looked_at`` and ``contents_compared``.
+        version, ``files_looked_at`` and ``contents_compared``, and ``failures_gone``: tracks that
+        failed, and that the catalogue has no more.
     """
 
     table: pa.Table
@@ -120,10 +123,6 @@ class Changes:
         """The rows of some classes, in order of track_id."""
         return self.table.filter(pc.is_in(self.table["class"], pa.array(classes)))
 
-    def to_hash(self, catalog: pa.Table) -> pa.Table:
-        """The rows of the catalogue that must be decoded, in order of track_id."""
-        return catalog.take(self.of(*HASHED)["row"].combine_chunks())
-
     def gone(self) -> pa.Table:
         """``segment`` and ``ordinal`` of the tracks whose codes go from where they are."""
         return self.of(*REMOVED).select(["segment", "ordinal"])
@@ -131,7 +130,8 @@ class Changes:
     @property
     def nothing(self) -> bool:
         """Whether the version says what the catalogue says already."""
-        return bool(self.table.num_rows == self.counts["tracks_failed"])
+        same = self.table.num_rows == self.counts["tracks_failed"]
+        return bool(same and not self.counts.get("failures_gone"))
 
     def estimate(self, catalog: pa.Table) -> Estimate:
         """How much is to be decoded; a catalogue may declare durations, as a scan of files does."""
@@ -196,5 +196,11 @@ def collect(parts: list[pa.Table], counts: Mapping[str, int | float]) -> Changes
     found["tracks_unchanged"] = int(counts.get("tracks_unchanged", 0))
     for entry in pc.value_counts(table["class"].cast(pa.string())).to_pylist():
         found[f"tracks_{entry['values']}"] = entry["counts"]
-    others = ("tracks_live", "audio_live_s", "files_looked_at", "contents_compared")
+    others = (
+        "tracks_live",
+        "audio_live_s",
+        "files_looked_at",
+        "contents_compared",
+        "failures_gone",
+    )
     return Changes(table, {**found, **{name: counts.get(name, 0) for name in others}})

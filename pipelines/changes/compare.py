@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hashing.errors import IndexFormatError
-from pipelines.changes.classes import CLASSES, REASONS, Asked, rows_of
+from pipelines.changes.classes import CLASSES, PLACED, REASONS, Asked, rows_of
 from pipelines.file_state import FILE_STATE
 from pipelines.look import GONE, checksums, look_at
 
@@ -76,6 +76,9 @@ def compare(
     shown = classes != CLASS["unchanged"]
     counts["tracks_unchanged"] = int((~shown).sum())
     parts.append(found.rows(classes, shown))
+    lost = _positions(failed["track_id"], catalog["track_id"]) < 0
+    lost &= _positions(failed["track_id"], indexed["track_id"]) < 0
+    counts["failures_gone"] = int(lost.sum())
     gone = _positions(indexed["track_id"], catalog["track_id"]) < 0
     parts.append(_removed_rows(indexed.filter(pa.array(gone))))
     return pa.concat_tables(parts), counts
@@ -115,7 +118,7 @@ class _Judgement:
         self.settle(alike & same_uri & sized, _SAME, "etag")
         self._look(files, counts)
         missing = self._sizes == GONE
-        self.settle(missing & ~sized, _SAME, "gone")
+        self.settle(missing & ~sized & same_uri, _SAME, "gone")
         self.settle(missing, _DIFFERENT, "gone")
         self.settle(~sized, _DIFFERENT, "found")
         old_sizes = pc.fill_null(before["size"], GONE).to_numpy()
@@ -155,7 +158,7 @@ class _Judgement:
         """The chosen rows as `classes.CHANGES`."""
         seen = self._looked & (self._sizes != GONE)
         columns = {name: self._kept[name] for name in ("track_id", "row", "uri", "etag")}
-        columns |= {name: self._before[name] for name in ("segment", "ordinal", "duration_s")}
+        columns |= {name: self._before[name] for name in (*PLACED, "duration_s")}
         columns["size"] = pa.array(self._sizes, mask=~seen)
         columns["mtime"] = pa.array(self._times, mask=~seen | np.isnan(self._times))
         columns["content"] = pa.array(self._contents, FILE_STATE["content"])

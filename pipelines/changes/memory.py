@@ -7,17 +7,17 @@ caller has) only one block is looked at.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hashing.errors import IndexFormatError
 from pipelines.changes.classes import Asked, Changes, collect
 from pipelines.changes.compare import Files, compare
 from pipelines.changes.renamed import find_renamed
 from pipelines.changes.sides import FAILED, INDEXED, catalog_side, failed_side, indexed_side
 from pipelines.live import failed_tracks, tracks_of_segment
+from pipelines.ordered import Ordered
 from pipelines.versions import Manifest
 
 BLOCK_ROWS = 1 << 16  # of the catalogue, compared at once: some 30 MB
@@ -61,7 +61,7 @@ def join(
     >>> join(catalog, [], FAILED.empty_table(), Asked(), Files()).to_text()
     '1 new'
     """
-    sides, lost = [_Ordered(tables) for tables in segments], _Ordered([failures])
+    sides, lost = [Ordered(tables) for tables in segments], Ordered([failures])
     parts, counts = list[pa.Table](), Counter[str]()
     rows = catalog.num_rows
     for first in range(0, max(rows, 1), block_rows):
@@ -89,44 +89,3 @@ def all_failures(tables: Iterable[pa.Table]) -> pa.Table:
         return table
     again = pc.equal(ids[1:], ids[:-1]).to_pylist()
     return table.filter(pa.array([True, *(not twice for twice in again)]))
-
-
-class _Ordered:
-    """Tables whose track_ids rise from row to row and from table to table."""
-
-    def __init__(self, tables: Iterable[pa.Table]) -> None:
-        self._tables = iter(tables)
-        self._left: pa.Table | None = None
-        self._last = ""
-
-    def take(self, until: str | None) -> Iterator[pa.Table]:
-        """The rows up to `until`, itself included, that were not taken yet; None: all of them."""
-        while (table := self._next()) is not None:
-            ids = table["track_id"]
-            if until is None or ids[-1].as_py() <= until:
-                yield table
-                continue
-            count = pc.sum(pc.less_equal(ids, until)).as_py() or 0
-            yield table.slice(0, count)
-            self._left = table.slice(count)
-            return
-
-    def _next(self) -> pa.Table | None:
-        if self._left is not None:
-            table, self._left = self._left, None
-            return table
-        for table in self._tables:
-            if table.num_rows:
-                self._check(table["track_id"])
-                return table
-        return None
-
-    def _check(self, ids: pa.ChunkedArray) -> None:
-        rising = pc.all(pc.less(ids[:-1], ids[1:])).as_py() if len(ids) > 1 else True
-        first = ids[0].as_py()
-        if not rising or (self._last and first <= self._last):
-            raise IndexFormatError(
-                f"the tracks of a segment are not in order of track_id, near {first!r}; "
-                "run `hashbeam verify` on the index, then rebuild it"
-            )
-        self._last = ids[-1].as_py()

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.changes.classes import rows_of
+from pipelines.changes.classes import PLACED, rows_of
 from pipelines.changes.compare import CLASS, REASON, Files, is_known
 from pipelines.look import GONE
 
@@ -92,7 +92,7 @@ class _Pairs:
         new = self._new.filter(pa.array(paired))
         old = self._gone.take(pa.array(self._of_new[paired]))
         columns = {name: new[name] for name in new.column_names if name not in ("class", "reason")}
-        columns |= {name: old[name] for name in ("segment", "ordinal", "duration_s")}
+        columns |= {name: old[name] for name in (*PLACED, "duration_s")}
         columns["old_track_id"] = old["track_id"]
         classes = np.full(new.num_rows, CLASS["renamed"], np.int8)
         return [

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.file_state import FILE_STATE
-from pipelines.parts import MEASURED, OWN
+from pipelines.live import PLACES
+from pipelines.track_tables import MEASURED, OWN, as_text
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -24,6 +25,7 @@ INDEXED = pa.schema(
         **_NAMED,
         **FILE_STATE,
         "segment": pa.int32(),
+        "part": pa.int32(),
         "ordinal": pa.uint32(),
         "duration_s": pa.float64(),
         "described": pa.string(),
@@ -31,7 +33,7 @@ INDEXED = pa.schema(
 )
 FAILED = pa.schema({**_NAMED, **FILE_STATE, "stage": pa.string()})
 
-_ITEM, _VALUE, _COLUMN = "\x1d", "\x1e", "\x1f"  # separators of ASCII: no title has them
+_VALUE, _COLUMN = "\x1e", "\x1f"  # separators of ASCII: no title has them
 
 
 def catalog_side(catalog: pa.Table, first: int = 0) -> pa.Table:
@@ -44,7 +46,7 @@ def catalog_side(catalog: pa.Table, first: int = 0) -> pa.Table:
 def indexed_side(tracks: pa.Table) -> pa.Table:
     """Live tracks, as `pipelines.live` has them, as `INDEXED`."""
     tracks = tracks.combine_chunks()
-    described = _described(tracks, skip=(*MEASURED, "segment"))
+    described = _described(tracks, skip=(*MEASURED, *PLACES))
     return _side(tracks, INDEXED, {"described": described})
 
 
@@ -69,7 +71,7 @@ def _described(table: pa.Table, skip: Sequence[str]) -> Any:
     """What a row says beside the file, as one text: its columns by name, empty ones left out."""
     texts = []
     for name in sorted(set(table.column_names) - set(skip), key=_plain_name):
-        text = _as_text(table[name])
+        text = as_text(table[name])
         told = pc.binary_join_element_wise(_plain_name(name), text, _VALUE)
         texts.append(pc.if_else(pc.fill_null(pc.not_equal(text, ""), False), told, ""))
     if not texts:
@@ -80,27 +82,7 @@ def _described(table: pa.Table, skip: Sequence[str]) -> Any:
 def _plain_name(name: str) -> str:
     """The name in the catalogue of a column that an index keeps beside one of its own."""
     plain = name.removeprefix("catalog_")
-    return plain if plain in (*OWN, "segment") else name
-
-
-def _as_text(column: Any) -> Any:
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        chunks = [_joined(chunk) for chunk in column.chunks]
-        return pa.chunked_array(chunks, pa.string())
-    if pa.types.is_null(column.type):
-        return column.cast(pa.string())
-    try:
-        return column.cast(pa.string())
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # nested, or bytes that are no text
-        return pa.array([repr(v) if v is not None else None for v in column.to_pylist()])
-
-
-def _joined(lists: Any) -> Any:
-    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-    offsets = np.concatenate(([0], np.cumsum(lengths)))
-    values = pc.fill_null(_as_text(pa.chunked_array([lists.flatten()])).combine_chunks(), "")
-    whole = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), values)
-    return pc.binary_join(whole, _ITEM).cast(pa.string())
+    return plain if plain in (*OWN, *PLACES) else name
 
 
 # Places of a text whose weights are made at once; longer texts have more made.

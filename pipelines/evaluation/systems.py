@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from hashing.conditions import Floats
 from hashing.duplicates import SAME_PLACE, correlation_at
-from hashing.encoders import QueryCodes
+from hashing.encoders import Hasher, QueryCodes
 from hashing.errors import AudioError
 from hashing.ranking import Codes
 from hashing.search import Searcher
@@ -59,11 +60,13 @@ class CountedCodes:
 
 
 class OpenedIndex:
-    """A published index, ready to be asked questions and to tell what it is.
+    """An index, ready to be asked questions and to tell what it is.
 
     Args:
         path: its folder.
         model: name or folder of its model, where that is not a shipped one.
+        manifest: of a version, which need not be published; None: the published one.
+        hasher: its model, where that is open already.
 
     Attributes:
         name: what to call it: its model's name, until it is given another.
@@ -72,17 +75,28 @@ class OpenedIndex:
         snippets: snippets of all its tracks.
     """
 
-    def __init__(self, path: str, model: str | None) -> None:
+    def __init__(
+        self,
+        path: str,
+        model: str | None,
+        *,
+        manifest: Manifest | None = None,
+        hasher: Hasher | None = None,
+    ) -> None:
         self.path = path
-        self.searcher, self.tracks, self.manifest = open_index(path, model)
+        opened = open_index(path, model, manifest=manifest, hasher=hasher)
+        self.searcher, self.tracks, self.manifest = opened
         self.name = self.searcher.hasher.model.name
-        self.held = _held(path, self.manifest, self.tracks)
         self.snippets = sum(segment.snippets for segment in self.manifest.segments)
-        self._ids = {(one.segment, one.ordinal): track_id for track_id, one in self.held.items()}
+
+    @functools.cached_property
+    def held(self) -> dict[str, Held]:
+        """Read when it is asked for first."""
+        return _held(self.path, self.manifest, self.tracks)
 
     def id_of(self, segment: int, ordinal: int) -> str:
-        """The `track_id` of a track."""
-        return self._ids[segment, ordinal]
+        """The `track_id` of a track that a search has found."""
+        return str(self.tracks.row(segment, ordinal)["track_id"])
 
     def with_probes(self, probes: int) -> Searcher:
         """The same index, looked up with so many keys a snippet and table, its codes counted."""
@@ -170,7 +184,7 @@ def ask(
             offset_s=best.offset_s,
             right=right,
             right_place=placed,
-            right_audio=placed or (right and _same_audio(question, answer, best.offset_s, tracks)),
+            right_audio=placed or (right and same_audio(question, answer, best.offset_s, tracks)),
         )
 
 
@@ -201,8 +215,11 @@ def _hash(question: Question, index: OpenedIndex) -> tuple[QueryCodes | None, fl
     return query, (time.process_time() - begin) * 1000, ""
 
 
-def _same_audio(question: Question, answer: str, offset_s: float, tracks: Tracks) -> bool:
-    """Whether the track that was answered sounds there as the query did before it was degraded."""
+def same_audio(question: Question, answer: str, offset_s: float, tracks: Tracks) -> bool:
+    """Whether the track that was answered sounds there as the query did before it was degraded.
+
+    False where it cannot be decoded.
+    """
     try:
         there = tracks.samples(answer)
     except AudioError:

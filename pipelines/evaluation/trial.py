@@ -14,7 +14,8 @@ from pipelines import parquet
 from pipelines.evaluation.options import EvaluateOptions
 from pipelines.evaluation.questions import leave_out
 from pipelines.evaluation.systems import OpenedIndex
-from pipelines.options import IndexOptions
+from pipelines.gates import NO_GATES
+from pipelines.index_options import IndexOptions
 
 
 def trial_indexes(
@@ -112,7 +113,7 @@ def _make_index(
             out=index,
             model=model,
             workers=options.workers,
-            max_failures=1.0,
+            bounds=NO_GATES,
             key_bits=options.key_bits,
             keep_embeddings=options.keep_embeddings,
             quiet=options.quiet,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 from faulty_proxy import FaultyProxy, faulty_proxy
 from gcs_emulator import MISSING, binary, emulator
+from quick_index import QuickJobs, quick_jobs, quick_model
 
 from pipelines import gcs, patience
+from pipelines.cli import VERBS
 
 BUCKETS = itertools.count()
 
@@ -60,4 +63,19 @@ def proxy(emulator_address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fa
     monkeypatch.setattr(patience, "PATIENCE", hurry)
     with faulty_proxy(emulator_address) as running:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", running.address)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model, for `jobs`."""
+    return quick_model(tmp_path_factory.mktemp("quick") / "model")
+
+
+@pytest.fixture
+def jobs(model: Path) -> Iterator[QuickJobs]:
+    """Jobs on indexes of `model` are carried out at once, by whichever verb."""
+    for verb in ("index", "reindex", "compact", "merge", "remove"):
+        importlib.import_module(VERBS[verb].module)  # what is there already is replaced
+    with quick_jobs(model) as running:
         yield running

@@ -193,6 +193,61 @@ def test_a_killed_run_goes_on_where_it_was(
     assert main(["verify", index]) == 0
 
 
+def is_part(name: str) -> bool:
+    """Whether this is the receipt of a part."""
+    return name.startswith("part-")
+
+
+def test_a_night_that_was_cut_short(
+    root: str, catalog: str, music: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The workers of reindex, duplicates and compact, on music; the first reindex is killed."""
+    index, out = io.join(root, "music.index"), io.join(root, "copies")
+    folder = io.join(root, "music")
+    assert main(command(catalog, index)) == 0
+    # s0 has another recording, s3 was mended, s5 has gone, s6 was copied, fresh ones came.
+    rows = [
+        {"track_id": f"s{number}", "uri": f"s{number}.wav", "title": f"Song {number}"}
+        for number in (0, 1, 2, 3, 4, 6, 7, 8, 60, 70, 71, 72, 73, 74, 75, 76, 77)
+    ]
+    for number, seed in {0: 90, 3: 3, 60: 6, **{n: n for n in range(70, 78)}}.items():
+        made = wav(tmp_path / "made.wav", song(seed))
+        io.write_bytes(io.join(folder, f"s{number}.wav"), made.read_bytes())
+    written = write_rows(tmp_path / "catalog.csv", rows)
+    io.write_bytes(catalog, written.read_bytes())
+    night = ["--catalog", catalog, "--index", index, "--workers", "2"]
+    night = ["reindex", *night, "--max-shrink", "0.5"]
+    receipts = io.join(index, "versions", "000002", "work", "receipts")
+    with start(*night) as process:
+        wait_for(process, lambda: any(map(is_part, io.list_dir(receipts))))
+        process.send_signal(signal.SIGKILL)
+    assert current_version(index) == "000001"
+    parts = len(list(filter(is_part, io.list_dir(receipts))))
+    assert main(["verify", index]) == 0
+    capsys.readouterr()
+    assert main([*night, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["version"], told["tracks_indexed"], told["tracks_failed"]) == ("000002", 17, 0)
+    # A worker that had outlived its launcher may have finished another one.
+    assert told["parts_resumed"] >= parts > 0
+    assert main(["verify", index]) == 0
+
+    assert main(["duplicates", index, "--out", out, "--workers", "1"]) == 0
+    pairs = parquet.read_table(io.join(out, "duplicates.parquet")).to_pylist()
+    assert [(row["track_id"], row["other_track_id"], row["relation"]) for row in pairs] == [
+        ("s6", "s60", "same")
+    ]
+    assert main(["compact", index, "--all", "--workers", "1"]) == 0
+    assert main(["verify", index]) == 0
+    assert len(open_manifest(index).segments) == 1
+    capsys.readouterr()
+    query = io.join(folder, "query.wav")
+    assert main(["lookup", "--index", index, query, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["matches"][0]["track_id"] == "s7"
+    assert main(["rollback", index]) == 0
+    assert main(["verify", index]) == 0
+
+
 def test_two_writers_and_a_stale_lock(
     root: str, catalog: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

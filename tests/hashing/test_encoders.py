@@ -379,7 +379,9 @@ def test_embeddings_of_a_track_are_kept_where_asked_for(
     assert kept.embeddings is not None
     assert kept.embeddings.dtype == np.float16
     assert kept.embeddings.shape == (39, 64)
-    np.testing.assert_array_equal(kept.codes, plain.codes)
+    # Codes are made of what is kept: half precision moves what lies on a border to its other side.
+    np.testing.assert_array_equal(kept.codes, learned.codes_of(kept.embeddings))
+    assert (kept.codes != plain.codes).mean() < 0.005
     np.testing.assert_array_equal(kept.snippet, plain.snippet)
     spec = spectrogram([music], learned.features)
     expected = learned.respond_in_track(spec, 16 * plain.snippet).embeddings

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hashing.errors import CatalogError, HashbeamError, UsageError
 from pipelines import cli
 from pipelines.cli import main, parse
-from pipelines.options import Checker, index_options
+from pipelines.index_options import index_options
+from pipelines.options import Checker
 
 ROOT = Path(cli.__file__).parent.parent
 INDEX = ["index", "--catalog", "c.csv", "--out", "o"]
@@ -77,7 +78,7 @@ def test_flags_of_beam_are_passed_on() -> None:
 def test_flags_become_a_checked_dataclass() -> None:
     _, args, _ = parse("index", [*INDEX[1:], "--workers=3", "--key-bits=20", "--max-failures=0"])
     options = index_options(args)
-    assert (options.workers, options.key_bits, options.max_failures) == (3, 20, 0.0)
+    assert (options.workers, options.key_bits, options.bounds.max_failures) == (3, 20, 0.0)
     assert (options.catalog, options.out, options.model) == ("c.csv", "o", None)
     assert (options.max_track_hours, options.decode_timeout_s) == (2.0, 60.0)
     _, args, _ = parse("index", INDEX[1:])
@@ -100,7 +101,7 @@ def test_an_unknown_verb_names_those_there_are(
     assert main(arguments) == 2
     line = error_line(capsys)
     assert arguments[0] in line
-    assert "index, lookup" in line
+    assert "index, reindex" in line
 
 
 def test_help_names_every_verb_and_no_verb_is_a_mistake(

@@ -194,7 +194,9 @@ def test_embeddings_are_kept_as_the_contract_says_and_are_the_matrix(
     np.testing.assert_array_equal(matrix.view("<f2")[present], np.tile(half, (2, 1)))
 
 
-@pytest.mark.parametrize(("n", "per_part"), [(1, 8), (32_768, 8), (32_769, 9), (10**7, 2442)])
+@pytest.mark.parametrize(
+    ("n", "per_part"), [(1, 8), (256, 8), (257, 9), (100_000, 159), (10**7, 2442)]
+)
 def test_parts_are_few_and_not_tiny(n: int, per_part: int) -> None:
     assert tracks_per_part(n) == per_part
 

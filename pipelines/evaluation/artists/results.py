@@ -14,8 +14,8 @@ from pipelines import io, parquet
 from pipelines.evaluation.artists.clusters import Measured
 from pipelines.evaluation.artists.material import Material
 from pipelines.evaluation.artists.trees import FIGURES
-from pipelines.parts import FAILURES
 from pipelines.report.artist_page import artist_page
+from pipelines.track_tables import FAILURES
 
 FORMAT_VERSION = 1  # of figures.json and the tables
 

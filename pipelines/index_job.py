@@ -1,0 +1,135 @@
+"""The Beam job of an index: parts are hashed, changed rows rewritten, tables built.
+
+What flows are numbers and names only: files are written by the workers, and receipts on the store
+are the truth about them, so that a run can be stopped and continued at any moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.metrics.metric import Metrics
+from apache_beam.utils.shared import Shared
+
+from hashing.artists.decoder import ArtistDecoder
+from hashing.artists.encoder import ArtistEncoder
+from hashing.encoders import Hasher
+from hashing.errors import HashbeamError, ModelError
+from hashing.quantizers import Quantizer
+from pipelines.gather import check_failures, part_receipts
+from pipelines.kept import KeptTracks
+from pipelines.part_files import part_name
+from pipelines.parts import HashJob, hash_part
+from pipelines.reindexing.edits import edit_name, edit_rows
+from pipelines.runs import Run
+from pipelines.tables import BuildTables, SegmentCodes, read_segments
+
+# Counters of a part that the runner shows while it works; `run.json` has all of them.
+COUNTED = ("tracks_hashed", "tracks_failed", "tracks_embedded", "snippets", "audio_s")
+
+
+@dataclasses.dataclass
+class IndexJob(beam.PTransform[Any, Any]):
+    """Parts of a catalogue → codes → hash tables, each leaving files and a receipt.
+
+    Attributes:
+        job: what the workers must know.
+        model: name or folder of the hasher.
+        quantizer: makes keys of codes.
+        key_bits: of a key, or None to choose by the number of snippets.
+        max_failures: share of failed tracks above which no tables are built.
+        artist: name or folder of the model of artist embeddings; "": none are made.
+    """
+
+    job: HashJob
+    model: str
+    quantizer: Quantizer
+    key_bits: int | None
+    max_failures: float
+    artist: str = ""
+
+    def expand(self, pbegin: Any) -> Any:
+        """The steps."""
+        run = self.job.run
+        done = run.receipts()
+        missing = [part for part in run.plan.parts if part_name(part) not in done]
+        edits = [piece for piece in range(run.plan.n_edits) if edit_name(piece) not in done]
+        if edits:
+            _ = (
+                pbegin
+                | "edits" >> beam.Create(edits, reshuffle=False)
+                # Moves one number for each 64 files of tracks.
+                | "spread edits" >> beam.Reshuffle()
+                | "edit" >> beam.Map(lambda piece: edit_rows(run, piece).name)
+            )
+        hashed = (
+            pbegin
+            | "parts" >> beam.Create(missing, reshuffle=False)
+            # Moves one number a part; without it one worker would hash them all.
+            | "spread parts" >> beam.Reshuffle()
+            | "hash" >> beam.ParDo(HashParts(self.job, self.model, self.artist))
+        )
+        return (
+            pbegin
+            | "once" >> beam.Create([run], reshuffle=False)
+            # The names of the parts (a few bytes each) hold it back until all are hashed.
+            | "segments" >> beam.FlatMap(self._segments, beam.pvalue.AsList(hashed))
+            | "tables" >> BuildTables(run, self.quantizer, self.key_bits)
+        )
+
+    def _segments(self, run: Run, hashed: Iterable[str]) -> list[SegmentCodes]:
+        receipts = run.receipts()
+        try:
+            check_failures(run, part_receipts(run, receipts), self.max_failures)
+        except HashbeamError:
+            return []  # no tables; the launcher says why
+        return read_segments(run, receipts)
+
+
+class HashParts(beam.DoFn):
+    """Part numbers in, names of receipts out; one hasher and one decoder a worker."""
+
+    def __init__(self, job: HashJob, model: str, artist: str = "") -> None:
+        self._job, self._model, self._artist = job, model, artist
+        self._shared, self._shared_artist = Shared(), Shared()
+
+    def setup(self) -> None:
+        """Loads the hasher, once for all threads of a worker, and starts the decoder."""
+        plan = self._job.run.plan
+        self._hasher = self._shared.acquire(lambda: Hasher.load(self._model))
+        _check_digest(self._model, self._hasher.digest, plan.model_digest)
+        self._encoder: ArtistEncoder | None = None
+        if self._artist:
+            self._encoder = self._shared_artist.acquire(lambda: ArtistEncoder.load(self._artist))
+            _check_digest(self._artist, self._encoder.digest, plan.options["also"]["artist"])
+        self._kept = KeptTracks(self._job.sources, self._hasher if self._job.recodes else None)
+        self._stack = contextlib.ExitStack()
+        self._decoder = ArtistDecoder()
+        self._stack.enter_context(self._decoder)
+        if self._job.decodes:
+            self._decoder.prepare(self._hasher)
+            if self._encoder is not None:
+                self._decoder.prepare_artist(self._encoder)
+
+    def process(self, part: int) -> Iterable[str]:
+        """Hashes one part, and counts for whoever watches the runner."""
+        receipt = hash_part(self._job, part, self._hasher, self._decoder, self._encoder, self._kept)
+        for name in COUNTED:
+            Metrics.counter("hashbeam", name).inc(int(receipt.counters.get(name, 0)))
+        yield receipt.name
+
+    def teardown(self) -> None:
+        """Ends the decoder."""
+        self._stack.close()
+
+
+def _check_digest(model: str, found: str, expected: str) -> None:
+    if found != expected:
+        raise ModelError(
+            f"model {model} has digest {found[:12]} on the worker and {expected[:12]} where the "
+            "run was started; install the same model on both"
+        )

@@ -1,0 +1,172 @@
+"""Segments of a published version merged into one: ``hashbeam compact``."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+
+from hashing.encoders import Hasher
+from pipelines import io
+from pipelines.execution import Work, execute
+from pipelines.gates import NOTHING_DECODED
+from pipelines.gather import Built, gather_segments
+from pipelines.gating.bounds import Bounds
+from pipelines.index_job import IndexJob
+from pipelines.lock import IndexLock
+from pipelines.opened import find_hasher
+from pipelines.parts import HashJob
+from pipelines.publication import finish_publication
+from pipelines.reindexing.compaction import Compaction, plan_compaction
+from pipelines.reindexing.failures import failure_files
+from pipelines.reindexing.merging import Source, merged_rows, write_merged
+from pipelines.reindexing.run import artist_model
+from pipelines.reindexing.start import (
+    clear_temporary,
+    find_start,
+    give_up,
+    next_version,
+    start_run,
+    wanted_plan,
+)
+from pipelines.runner import make_pipeline_options
+from pipelines.runs import Receipt, Run
+from pipelines.summary import Summary
+from pipelines.tables import choose_key_bits, read_segments
+from pipelines.versions import Files, Manifest, open_manifest, utc_now, version_path
+
+
+@dataclasses.dataclass(frozen=True)
+class CompactOptions:
+    """What ``hashbeam compact`` was asked to do.
+
+    `whole`: merge all segments, whatever the cost; `bounds` of the quality gates.
+    """
+
+    index: str
+    workers: int
+    model: str | None = None
+    artist_model: str | None = None
+    whole: bool = False
+    dry_run: bool = False
+    json: bool = False
+    quiet: bool = False
+    progress: bool = False
+    bounds: Bounds = NOTHING_DECODED
+
+
+def compact(
+    options: CompactOptions, beam_args: Sequence[str] = ()
+) -> tuple[Compaction, Summary] | None:
+    """Merges what `plan_compaction` says and publishes the result; None where nothing is to do.
+
+    Raises: HashbeamError where a file is damaged or a gate is not passed.
+    """
+    launched = time.time()
+    pipeline_options = make_pipeline_options(options.workers, beam_args)
+    manifest = open_manifest(options.index)
+    hasher = find_hasher(manifest, options.model)
+    artist = artist_model(options.artist_model, manifest)
+    with IndexLock(options.index) as lock:
+        parent = open_manifest(options.index)
+        plan = plan_compaction(parent, hasher.quantizer, whole=options.whole)
+        if plan is None:
+            if io.is_dir(version_path(options.index, parent.version, "work")):
+                finish_publication(options.index, parent)  # this very command had been killed then
+            return None
+        asked = {
+            "compact": plan.segments,
+            "key_bits": plan.key_bits,
+            "keep_embeddings": parent.compared == "embeddings",
+            "also": {name: model["digest"] for name, model in parent.also.items()},
+        }
+        wanted = wanted_plan(parent, parent.catalog_digest, asked, parent.model)
+        start = find_start(options.index, wanted)
+        run = start.run
+        if run is None:
+            chosen = [one for one in parent.segments if one.id in plan.segments]
+            source = Source(options.index, parent, chosen)
+            run = start_run(
+                options.index,
+                next_version(options.index),
+                parent,
+                wanted,
+                lambda run: write_merged(run, merged_rows([source])),
+                n_tracks=source.tracks,
+            )
+        clear_temporary(run)
+        give_up(options.index, list(start.given_up))
+        key_bits = None if plan.whole else plan.key_bits
+        job = take_over(run, hasher, parent, key_bits, [(options.index, parent)], artist)
+        work = Work(
+            "compact",
+            run,
+            hasher,
+            lambda receipts: _compacted(run, receipts, parent, plan, hasher),
+            options.bounds,
+            job,
+            pipeline_options,
+        )
+        _, summary = execute(work, options, lock, launched)
+        return plan, summary
+
+
+def take_over(
+    run: Run,
+    hasher: Hasher,
+    like: Manifest,
+    key_bits: int | None,
+    sources: Sequence[tuple[str, Manifest]],
+    artist: str,
+) -> IndexJob:
+    """The job of a run that decodes nothing; its index is to be `like` the sources.
+
+    Args:
+        key_bits: None: chosen by the number of snippets.
+        artist: folder of the model of artist embeddings; "" where none are kept.
+    """
+    work = HashJob(
+        run,
+        max_seconds=0.0,
+        timeout_s=0.0,
+        embeddings=like.compared == "embeddings",
+        sources=tuple((index, manifest.version) for index, manifest in sources),
+        decodes=False,
+    )
+    return IndexJob(work, str(hasher.model.path), hasher.quantizer, key_bits, 1.0, artist)
+
+
+def _compacted(
+    run: Run,
+    receipts: Mapping[str, Receipt],
+    parent: Manifest,
+    plan: Compaction,
+    hasher: Hasher,
+) -> tuple[Manifest, Built]:
+    key_bits = plan.key_bits
+    if plan.whole:
+        key_bits = choose_key_bits(read_segments(run, receipts), hasher.quantizer)
+    built = gather_segments(run, receipts, hasher.quantizer, key_bits)
+    kept = [segment for segment in parent.segments if segment.id not in plan.segments]
+    stay = {segment.id for segment in kept}
+    files = [entry for entry in parent.files if entry.segment in stay and entry.kind != "failures"]
+    files += [*failure_files(parent.files), *built.files]
+    segments = [*kept, *built.segments]
+    counters = {
+        name: count for name, count in parent.counters.items() if not name.startswith("changes_")
+    }
+    counters |= {
+        "snippets": sum(segment.snippets for segment in segments),
+        "tracks_added": 0,
+        "tracks_removed": 0,
+    }
+    return dataclasses.replace(
+        parent,
+        version=run.version,
+        parent=parent.version,
+        key_bits=key_bits,
+        segments=segments,
+        files=Files.of(files),
+        counters=counters,
+        created=utc_now(),
+    ), built
