@@ -241,16 +241,11 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     checker.finish()
     table = read_catalog(catalog)
     require(FLOW_NEEDED if args.kind == FLOW else NEEDED)
+    from hashing.training.ambience import require_audio
     from hashing.training.forgiving import ForgivingTraining
     from hashing.training.heads import HeadTraining
     from hashing.training.pairs import EncoderTraining
-    from hashing.training.recipe import (
-        Recipe,
-        require_audio,
-        train_encoder,
-        train_forgiving,
-        train_head,
-    )
+    from hashing.training.recipe import Recipe, train_encoder, train_forgiving, train_head
 
     asked = [name for name in (*args.group, args.same) if name]
     columns = [name for name in asked if name in table.column_names]

@@ -13,7 +13,8 @@ from hashing.encoders import Hasher
 from hashing.errors import HashbeamError
 from hashing.models import Model
 from hashing.training import flow, flow_data, flow_model
-from hashing.training.recipe import Material, Recipe, calibrate, finish, richer
+from hashing.training.ambience import richer
+from hashing.training.recipe import Material, Recipe, calibrate, finish
 
 
 def train_flow(

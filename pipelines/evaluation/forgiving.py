@@ -250,7 +250,7 @@ def _recordings(options: StudyOptions, rows: list[dict[str, str]]) -> dict[str, 
 def _study(options: StudyOptions, rows: list[dict[str, str]], recordings: dict[str, str]) -> Any:
     from hashing.features import BALUJA_COVELL
     from hashing.training import corpus
-    from hashing.training.recipe import noise_files, require_audio, surroundings
+    from hashing.training.ambience import noise_files, require_audio, surroundings
     from hashing.training.study import StudyTraining, hidden_sizes
     from hashing.training.study_run import Study
     from hashing.training.study_setup import Source, StudySettings

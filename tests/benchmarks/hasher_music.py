@@ -20,8 +20,8 @@ from hashing.encoders import Hasher
 from hashing.features import spectrogram
 from hashing.snippets import snippets
 from hashing.training import corpus
+from hashing.training.ambience import noise_files, surroundings
 from hashing.training.embeddings import dense_embeddings
-from hashing.training.recipe import noise_files, surroundings
 
 # Frames between two snippets of a query: half a second.
 STEP = 16

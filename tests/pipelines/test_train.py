@@ -21,7 +21,7 @@ from hashing.flow import FlowQuantizer
 from hashing.learned import LearnedQuantizer
 from hashing.models import load_model
 from hashing.synthesis import render_track
-from hashing.training import calibration, encoder, flow_data, pairs, recipe, tiles
+from hashing.training import ambience, calibration, encoder, flow_data, pairs, recipe, tiles
 from hashing.training.light import LightTraining
 from hashing.training.pairs import EncoderTraining
 from pipelines import train
@@ -74,9 +74,9 @@ def _few() -> Iterator[None]:
             "BABBLE_SECONDS": 2,
             "VOICES": 2,
             "COLOURED_SECONDS": 2,
-            "UNHEARD_VERSIONS": 2,
         }.items():
-            patch.setattr(recipe, name, few)
+            patch.setattr(ambience, name, few)
+        patch.setattr(recipe, "UNHEARD_VERSIONS", 2)
         yield
 
 

@@ -19,7 +19,7 @@ from hashing.flow import FlowQuantizer
 from hashing.memory_index import memory_searcher
 from hashing.models import Model, load_model, save_model
 from hashing.synthesis import render_track
-from hashing.training import calibration, flow_data, recipe
+from hashing.training import ambience, calibration, flow_data, recipe
 from hashing.training.flow import FlowTraining
 from hashing.training.flow_recipe import apart, train_flow
 from hashing.training.recipe import Material, Recipe
@@ -66,7 +66,7 @@ def _small() -> Any:
         patch.setattr(flow_data, "PAIRS", 64)
         patch.setattr(flow_data, "UNHEARD_PAIRS", 16)
         for name, few in {"SIMULATED_ROOMS": 2, "BABBLES": 2, "BABBLE_SECONDS": 2}.items():
-            patch.setattr(recipe, name, few)
+            patch.setattr(ambience, name, few)
         yield
 
 

@@ -18,17 +18,19 @@ from hashing.errors import AudioError, HashbeamError
 from hashing.memory_index import memory_searcher
 from hashing.synthesis import render_track
 from hashing.track_fronts import SharedLayers
-from hashing.training import calibration, encoder, forgiving, recipe, tiles
-from hashing.training.forgiving import ForgivingTraining
-from hashing.training.light import LightTraining
-from hashing.training.recipe import (
-    Material,
-    Recipe,
+from hashing.training import ambience, calibration, encoder, forgiving, recipe, tiles
+from hashing.training.ambience import (
     noise_files,
     noise_spectra,
     require_audio,
     richer,
     surroundings,
+)
+from hashing.training.forgiving import ForgivingTraining
+from hashing.training.light import LightTraining
+from hashing.training.recipe import (
+    Material,
+    Recipe,
     three_ways,
     train_encoder,
     train_forgiving,
@@ -78,9 +80,9 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
         "BABBLE_SECONDS": 2,
         "VOICES": 2,
         "COLOURED_SECONDS": 2,
-        "UNHEARD_VERSIONS": 2,
     }.items():
-        monkeypatch.setattr(recipe, name, few)
+        monkeypatch.setattr(ambience, name, few)
+    monkeypatch.setattr(recipe, "UNHEARD_VERSIONS", 2)
 
 
 def made(rows: list[dict[str, str]], **changes: Any) -> Recipe:
