@@ -126,12 +126,13 @@ def find_duplicates(options: DuplicatesOptions, beam_args: Sequence[str] = ()) -
     Raises: HashbeamError where the index or the folder of results cannot be used.
     """
     from pipelines.duplication.join import FindDuplicates
-    from pipelines.duplication.results import join_counts, publish, summary_bytes, unfinished
+    from pipelines.duplication.results import join_counts, publish, unfinished
+    from pipelines.job_folder import finish, remove_temporary
     from pipelines.live import count_live
     from pipelines.opened import find_hasher
     from pipelines.progress import Progress, shows_progress
     from pipelines.runner import make_pipeline_options, run_pipeline
-    from pipelines.versions import is_temporary, open_manifest
+    from pipelines.versions import open_manifest
 
     started = time.time()
     manifest = open_manifest(options.index)
@@ -172,10 +173,9 @@ def find_duplicates(options: DuplicatesOptions, beam_args: Sequence[str] = ()) -
         "workers": options.workers,
         "wall_s": round(time.time() - started, 3),
     }
-    io.write_bytes(job.path("run.json"), summary_bytes(summary))
+    finish(options.out, summary)
     io.remove_tree(job.path("work"))
-    for name in filter(is_temporary, io.list_files(options.out)):
-        io.remove(job.path(name))  # of a worker that was killed
+    remove_temporary(options.out)
     return summary
 
 

@@ -30,18 +30,18 @@ import pyarrow as pa
 from apache_beam.utils.shared import Shared
 
 from hashing.decoder import Decoder
-from hashing.errors import CatalogError, HashbeamError
+from hashing.errors import CatalogError
 from pipelines import io, parquet
 from pipelines.answers import Answer, Query, ask, in_one_line
 from pipelines.catalog import catalog_digest, read_catalog
 from pipelines.duplication.collapse import groups_digest, open_groups
+from pipelines.job_folder import claim, finish, remove_temporary
 from pipelines.opened import open_index
 from pipelines.options import LookupOptions
 from pipelines.progress import Progress, shows_progress
 from pipelines.runner import make_pipeline_options, run_pipeline
-from pipelines.stores import is_remote
 from pipelines.track_tables import FAILURES
-from pipelines.versions import Manifest, is_temporary
+from pipelines.versions import Manifest
 
 FORMAT_VERSION = 1
 
@@ -73,7 +73,6 @@ class LookupJob:
     """What a worker must know to answer any part: small, and sent to each of them."""
 
     options: LookupOptions
-    digest: str
     queries_per_part: int
 
     def path(self, *names: str) -> str:
@@ -102,8 +101,7 @@ def look_up_many(options: LookupOptions, beam_args: Sequence[str]) -> int:
         run_pipeline(
             lambda pipeline: pipeline | "look up" >> LookUp(job, missing), pipeline_options
         )
-    for name in filter(is_temporary, io.list_files(options.out)):
-        io.remove(job.path(name))  # of a worker that was killed
+    remove_temporary(options.out)
     summary = {
         "format_version": FORMAT_VERSION,
         "index": options.index,
@@ -117,7 +115,7 @@ def look_up_many(options: LookupOptions, beam_args: Sequence[str]) -> int:
         "workers": options.workers,
         "wall_s": round(time.time() - started, 3),
     }
-    io.write_bytes(job.path("run.json"), json.dumps(summary, indent=1).encode() + b"\n")
+    finish(options.out, summary)
     print(json.dumps(summary) if options.json else _as_text(summary))
     return 0
 
@@ -282,7 +280,6 @@ def _prepare(options: LookupOptions, queries: pa.Table, manifest: Manifest) -> L
     """The job, and its folder: a new one, or one with an unfinished run of the same job."""
     times = json.dumps([queries[name].to_pylist() for name in ("start_s", "duration_s")])
     identity = [
-        FORMAT_VERSION,
         # Which index it is, wherever it lies: answers of two are never mixed.
         manifest.version,
         manifest.model["digest"],
@@ -297,26 +294,15 @@ def _prepare(options: LookupOptions, queries: pa.Table, manifest: Manifest) -> L
         options.probes,
         groups_digest(options.duplicates),
     ]
-    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    claim(
+        options.out,
+        FORMAT_VERSION,
+        identity,
+        results="answers",
+        others="answers to other queries, of another index, or with other options",
+    )
     per_part = max(QUERIES_PER_PART, -(-queries.num_rows // MAX_PARTS))
-    job = LookupJob(options, digest, per_part)
-    plan = io.read_if_exists(job.path("plan.json"))
-    wanted = json.dumps({"format_version": FORMAT_VERSION, "digest": digest}).encode()
-    if plan is None:
-        if not is_remote(options.out) and io.exists(options.out) and not io.is_dir(options.out):
-            raise HashbeamError(f"{options.out} is a file: name a new folder with --out")
-        if not all(map(is_temporary, io.list_dir(options.out))):
-            raise HashbeamError(f"{options.out} is not empty: name a new folder with --out")
-        io.write_bytes(job.path("plan.json"), wanted)
-    elif plan != wanted:
-        raise HashbeamError(
-            f"{options.out} holds answers to other queries, of another index, or with other "
-            "options: name a new folder with --out"
-        )
-    if io.exists(job.path("run.json")):
-        raise HashbeamError(
-            f"{options.out} holds all answers already: name a new folder with --out"
-        )
+    job = LookupJob(options, per_part)
     if not io.exists(job.path("queries.parquet")):
         parquet.write_table(
             job.path("queries.parquet"), queries, row_group_size=job.queries_per_part
@@ -325,10 +311,7 @@ def _prepare(options: LookupOptions, queries: pa.Table, manifest: Manifest) -> L
 
 
 def _finished(job: LookupJob) -> int:
-    folder = job.path("matches")
-    if not io.exists(folder):
-        return 0
-    return sum(name.endswith(".parquet") for name in io.list_dir(folder))
+    return sum(name.endswith(".parquet") for name in io.list_dir(job.path("matches")))
 
 
 def _count(job: LookupJob, n_parts: int, n_queries: int) -> dict[str, int]:

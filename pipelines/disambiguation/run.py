@@ -50,6 +50,7 @@ from pipelines.disambiguation.store import (
     read_embeddings,
 )
 from pipelines.duplication.collapse import groups_digest, open_groups
+from pipelines.job_folder import remove_temporary
 from pipelines.lock import IndexLock
 from pipelines.progress import shows_progress
 from pipelines.runner import make_pipeline_options
@@ -187,8 +188,7 @@ def _check_folder(out: str) -> None:
 def _claim(out: str) -> None:
     if io.read_if_exists(io.join(out, _MARK)) != _PLAN:
         io.write_bytes(io.join(out, _MARK), _PLAN)
-    for name in filter(is_temporary, io.list_files(out)):
-        io.remove(io.join(out, name))  # of a run that was killed
+    remove_temporary(out)
     io.remove_tree(io.join(out, "work"))
 
 

@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from hashing.joining import PAIR, Candidates, Numbering, count_votes
 from hashing.overlaps import Heard, Overlap, lay_over, score
-from hashing.ranking import Likeness, embedding_likeness
 from hashing.search import Searcher
 from pipelines import io, parquet
 from pipelines.duplication.job import (
@@ -28,7 +27,7 @@ from pipelines.duplication.job import (
 from pipelines.duplication.numbering import number_tracks
 from pipelines.duplication.pair_files import read_pairs
 from pipelines.opened import IndexTracks, open_index
-from pipelines.stores import is_remote, side_by_side
+from pipelines.stores import in_turn, is_remote
 
 # Pairs whose codes are read at once: 16 MB for tracks of four minutes. From an object store that is
 # one round of requests.
@@ -65,13 +64,6 @@ class Opened:
     tracks: IndexTracks
     numbering: Numbering
 
-    @property
-    def likeness(self) -> Likeness:
-        """Of what the index holds: codes or embeddings."""
-        if self.searcher.embeddings:
-            return embedding_likeness
-        return self.searcher.hasher.quantizer.likeness
-
 
 def open_parts(options: DuplicatesOptions) -> Opened:
     """The index of the job, opened for `compare_part`."""
@@ -91,7 +83,7 @@ def compare_part(job: DuplicatesJob, part: int, opened: Opened) -> None:
         heard = _hear(opened, np.unique([[owner, other] for owner, other, *_ in batch]))
         for owner, other, shifts, votes in batch:
             compared += 1
-            overlap = lay_over(heard[owner], heard[other], shifts, opened.likeness)
+            overlap = lay_over(heard[owner], heard[other], shifts, opened.searcher.likeness)
             if overlap is not None:
                 rows += _row(job, opened, owner, other, overlap, votes)
     rows.sort(key=lambda row: (row["number"], row["other_number"]))
@@ -123,8 +115,7 @@ def _read_part(job: DuplicatesJob, part: int) -> npt.NDArray[np.void]:
     def read(path: str) -> npt.NDArray[np.void]:
         return read_pairs(path, part, job.n_parts)
 
-    far = is_remote(job.options.out)
-    found = side_by_side(read, paths) if far else [read(path) for path in paths]
+    found = in_turn(read, paths, is_remote(job.options.out))
     return np.concatenate([np.empty(0, PAIR), *found])
 
 
@@ -152,11 +143,12 @@ def _hear(opened: Opened, tracks: npt.NDArray[np.int64]) -> dict[int, Heard]:
     """The codes of tracks, by their numbers."""
     found: dict[int, Heard] = {}
     for segment, base in opened.numbering.bases.items():
-        firsts = opened.numbering.firsts[segment].astype(np.int64)
+        firsts = opened.numbering.firsts[segment]
         mine = tracks[(tracks >= base) & (tracks < base + firsts.size - 1)]
         if not mine.size:
             continue
-        spans = [np.arange(firsts[row], firsts[row + 1]) for row in (mine - base).tolist()]
+        bounds_of = (firsts[mine - base].tolist(), firsts[mine - base + 1].tolist())
+        spans = [np.arange(first, end) for first, end in zip(*bounds_of, strict=True)]
         codes, heard = opened.searcher.codes.rows(segment, np.concatenate(spans))
         bounds = np.cumsum([0, *map(len, spans)]).tolist()
         for number, track in enumerate(mine.tolist()):

@@ -11,15 +11,12 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 
-from hashing.errors import HashbeamError
 from hashing.joining import JoinRules
 from pipelines import io
+from pipelines.job_folder import claim
 from pipelines.records import Record
-from pipelines.stores import is_remote
-from pipelines.versions import Manifest, is_temporary
+from pipelines.versions import Manifest
 
 FORMAT_VERSION = 1
 
@@ -101,11 +98,10 @@ class BlockReceipt(Record):
 class DuplicatesJob:
     """A search for duplicates; small, and sent to every worker.
 
-    `digest` names the index and all that changes the result; `tracks` counts the removed ones too.
+    `tracks` counts the removed ones too.
     """
 
     options: DuplicatesOptions
-    digest: str
     tracks: int
 
     @property
@@ -127,7 +123,12 @@ class DuplicatesJob:
 
     def part_path(self, part: int) -> str:
         """The pairs of tracks of a part: written whole, and so its own receipt."""
-        return self.path("work", "parts", f"part-{part:05d}.parquet")
+        return self.path("work", "parts", self.part_file(part))
+
+    @staticmethod
+    def part_file(part: int) -> str:
+        """What it is called there: ``part-00012.parquet``."""
+        return f"part-{part:05d}.parquet"
 
 
 def plan_blocks(index: str, manifest: Manifest, tables: int) -> list[Block]:
@@ -161,7 +162,6 @@ def prepare(options: DuplicatesOptions, manifest: Manifest) -> DuplicatesJob:
     Raises: HashbeamError where the folder holds anything else, or is finished.
     """
     identity = [
-        FORMAT_VERSION,
         manifest.version,
         manifest.created,
         manifest.model["digest"],
@@ -173,24 +173,11 @@ def prepare(options: DuplicatesOptions, manifest: Manifest) -> DuplicatesJob:
         options.min_score,
         [MIN_VOTES, MOST_SHIFTS, TRACKS_PER_PART],
     ]
-    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-    tracks = sum(segment.tracks for segment in manifest.segments)
-    job = DuplicatesJob(options, digest, tracks)
-    found = io.read_if_exists(job.path("plan.json"))
-    wanted = json.dumps({"format_version": FORMAT_VERSION, "digest": digest}).encode()
-    if found is None:
-        if not is_remote(options.out) and io.exists(options.out) and not io.is_dir(options.out):
-            raise HashbeamError(f"{options.out} is a file: name a new folder with --out")
-        if not all(map(is_temporary, io.list_dir(options.out))):
-            raise HashbeamError(f"{options.out} is not empty: name a new folder with --out")
-        io.write_bytes(job.path("plan.json"), wanted)
-    elif found != wanted:
-        raise HashbeamError(
-            f"{options.out} holds duplicates of another index or version, or found with other "
-            "options: name a new folder with --out"
-        )
-    if io.exists(job.path("run.json")):
-        raise HashbeamError(
-            f"{options.out} holds all duplicates already: name a new folder with --out"
-        )
-    return job
+    claim(
+        options.out,
+        FORMAT_VERSION,
+        identity,
+        results="duplicates",
+        others="duplicates of another index or version, or found with other options",
+    )
+    return DuplicatesJob(options, sum(segment.tracks for segment in manifest.segments))

@@ -9,7 +9,7 @@ from hashing.errors import IndexFormatError
 from hashing.joining import Numbering
 from pipelines import io, parquet
 from pipelines.live import removed_ordinals
-from pipelines.stores import is_remote, side_by_side
+from pipelines.stores import in_turn, is_remote
 from pipelines.versions import Manifest
 
 
@@ -24,7 +24,7 @@ def number_tracks(index: str, manifest: Manifest) -> Numbering:
     for segment in manifest.segments:
         parts = sorted(manifest.files.tuples("part", "path", kind="tracks", segment=segment.id))
         paths = [io.join(index, path) for _, path in parts]
-        tables = side_by_side(_read, paths) if is_remote(index) else map(_read, paths)
+        tables = in_turn(_read, paths, is_remote(index))
         columns = [[column.to_numpy() for column in table.columns] for table in tables]
         if columns:
             gids, ordinals = (np.concatenate(column) for column in zip(*columns, strict=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,15 +52,16 @@ def publish(job: DuplicatesJob, metadata: dict[str, str]) -> dict[str, int | flo
                 path = job.part_path(part)
                 table, told = parquet.read_table(path), parquet.read_metadata(path)
                 writer.write_table(table.select(PAIRS.names).replace_schema_metadata(metadata))
+                relations, isrcs = (table[name].to_pylist() for name in ("relation", "isrc"))
                 for name in RELATIONS:
-                    counts[f"pairs_{name}"] += table["relation"].to_pylist().count(name)
+                    counts[f"pairs_{name}"] += relations.count(name)
                 for name in ("equal", "different"):
-                    counts[f"pairs_isrc_{name}"] += table["isrc"].to_pylist().count(name)
+                    counts[f"pairs_isrc_{name}"] += isrcs.count(name)
                 counts["pairs_compared"] += int(told["compared"])
                 counts["shifts_compared"] += int(told["shifts"])
                 counts["compare_cpu_s"] += float(told["cpu_s"])
                 score = table["score"].to_numpy()
-                same = np.array([name == SAME for name in table["relation"].to_pylist()], bool)
+                same = np.array([name == SAME for name in relations], bool)
                 chosen = table.filter(pa.array(same & (score >= GROUP_SCORE)))
                 strong.append(chosen.select([*NUMBERS, "track_id", "other_track_id", *kept]))
     pairs = pa.concat_tables(strong)
@@ -153,15 +153,10 @@ def as_text(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def summary_bytes(summary: dict[str, Any]) -> bytes:
-    """``run.json``."""
-    return json.dumps(summary, indent=1).encode() + b"\n"
-
-
 def unfinished(job: DuplicatesJob, names: Sequence[str]) -> tuple[set[str], list[int]]:
     """Names of blocks that are not joined, and parts that are not compared."""
     done = {receipt.name for receipt in read_receipts(job)}
     missing = {name for name in names if name not in done}
     written = set(io.list_dir(job.path("work", "parts")))
-    parts = [part for part in range(job.n_parts) if f"part-{part:05d}.parquet" not in written]
+    parts = [part for part in range(job.n_parts) if job.part_file(part) not in written]
     return missing, parts
