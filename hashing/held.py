@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hashing.buckets import bucket_postings
 from hashing.gone import Gone
 from hashing.hits import Hits, SortedKeys
 from hashing.shards import TableSet
@@ -70,11 +71,11 @@ class HeldSegments:
         parts = []
         for segment, first in zip(self.segments, self.firsts.tolist(), strict=True):
             for shard in tables.shards_of(segment, table):
-                keys, loads = shard.buckets()
-                packed = np.repeat(keys.astype(np.uint64) << np.uint64(32), loads)
-                packed += shard.postings
+                keys, gids = bucket_postings(shard, 0, 1 << tables.key_bits)
+                packed = keys.astype(np.uint64) << np.uint64(32)
+                packed += gids
                 packed += np.uint64(first)
-                parts.append(np.delete(packed, gone(segment).among(shard.postings)))
+                parts.append(np.delete(packed, gone(segment).among(gids)))
         return np.concatenate(parts)
 
     def _mark(self, table: int, keys: NDArray[np.uint64]) -> None:

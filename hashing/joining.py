@@ -16,9 +16,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from hashing.buckets import bucket_postings
 from hashing.errors import IndexFormatError
 from hashing.shards import Shard
-from hashing.table_format import REMEDY, SPARSE
+from hashing.table_format import REMEDY
 
 Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint32]
@@ -82,40 +83,6 @@ class JoinRules:
 
     stride: int
     max_bucket: int
-
-
-def bucket_postings(shard: Shard, key_lo: int, key_hi: int) -> tuple[Words, Words]:
-    """Keys and snippets [n] of all postings of a shard with keys from `key_lo` to `key_hi`.
-
-    Sorted by key and then by snippet, as the shard has them.
-
-    >>> import io
-    >>> from hashing.tables import build_shard, pack_postings
-    >>> file, keys = io.BytesIO(), np.array([3, 1, 3], np.uint32)
-    >>> _ = build_shard(pack_postings([(None, keys, 0)], 0, 4), file, table=0, segment=0,
-    ...                 key_bits=2, key_lo=0, key_hi=4)
-    >>> [part.tolist() for part in bucket_postings(Shard(file.getvalue(), "a"), 2, 4)]
-    [[3, 3], [0, 2]]
-    """
-    header = shard.header
-    key_lo, key_hi = max(key_lo, header.key_lo), min(key_hi, header.key_hi)
-    if key_lo >= key_hi:
-        return np.empty(0, np.uint32), np.empty(0, np.uint32)
-    if header.kind == SPARSE and shard.keys is not None:
-        low, high = np.searchsorted(shard.keys, np.array([key_lo, key_hi], np.uint64))
-        keys = shard.keys[low:high]
-    else:
-        keys = np.arange(key_lo, key_hi, dtype=np.uint32)
-    first, size = shard.find(keys)
-    held = np.flatnonzero(size)
-    if not held.size:
-        return np.empty(0, np.uint32), np.empty(0, np.uint32)
-    start = int(first[held[0]])
-    gids = shard.postings[start : int(first[held[-1]]) + int(size[held[-1]])]
-    repeated = np.repeat(keys[held], size[held])
-    if repeated.size != gids.size:
-        raise IndexFormatError(f"table shard {shard.name} has a damaged directory; {REMEDY}")
-    return repeated, gids
 
 
 def join_shards(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from hashing import tables
 from hashing.encoders import Hasher, TrackCodes
+from hashing.gone import NOTHING, Gone
 from hashing.matrix import as_rows
 from hashing.search import PROBES, Searcher
 from hashing.shards import Shard, TableSet
@@ -19,7 +20,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class MemoryTracks:
-    """Tracks one after another in one segment; see `hashing.ranking.Tracks`."""
+    """Tracks one after another in one segment; see `hashing.search.LiveTracks`."""
 
     def __init__(self, spans: Sequence[int]) -> None:
         """`spans`: snippet numbers that each track takes up, silent snippets included."""
@@ -30,6 +31,11 @@ class MemoryTracks:
         del segment
         ordinal = np.searchsorted(self.firsts, gids, side="right") - 1
         return ordinal, self.firsts[ordinal], self.firsts[ordinal + 1]
+
+    def gone(self, segment: int) -> Gone:
+        """No track is ever removed."""
+        del segment
+        return NOTHING
 
 
 class MemoryCodes:

@@ -60,14 +60,6 @@ class Codes(Protocol):
 
 
 @runtime_checkable
-class TracksOfAll(Tracks, Protocol):
-    """`Tracks` that need not be asked segment by segment."""
-
-    def locate_each(self, segment: Ints, gids: Ints) -> tuple[Ints, Ints, Ints]:
-        """`locate` of snippets [n] of any segments [n]."""
-
-
-@runtime_checkable
 class CodesOfAll(Codes, Protocol):
     """`Codes` that need not be asked segment by segment."""
 
@@ -322,11 +314,6 @@ class Ranker:
         return out
 
 
-def in_one(segment: Ints) -> bool:
-    """Whether these are snippets, some at least, of one segment."""
-    return bool(segment.size and (segment == segment[0]).all())
-
-
 def locate_in(tracks: Tracks, segment: Ints, gid: Ints) -> tuple[Ints, Ints, Ints]:
     """`Tracks.locate` of snippets [n] of any segments [n]."""
     if not segment.size:
@@ -342,7 +329,7 @@ def locate_in(tracks: Tracks, segment: Ints, gid: Ints) -> tuple[Ints, Ints, Int
 
 def rows_in(codes: Codes, segment: Ints, gid: Ints) -> tuple[Bytes, Flags]:
     """`Codes.rows` of snippets [n] of any segments [n]."""
-    if not segment.size or in_one(segment):
+    if (segment == segment[:1]).all():  # of one segment, or there are none
         return codes.rows(int(segment[0]) if segment.size else 0, gid)
     if isinstance(codes, CodesOfAll):
         return codes.rows_each(segment, gid)

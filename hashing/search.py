@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from hashing import ranking, voting
 from hashing.confidence import Confidence, Evidence
 from hashing.encoders import Hasher, QueryCodes
-from hashing.gone import NOTHING, Gone
+from hashing.gone import Gone
 from hashing.ranking import Codes, Compare, Places, Ranker, Tracks
 from hashing.segments import JoinedTables
 from hashing.shards import TableSet
@@ -40,6 +41,13 @@ TWIN_STRENGTH = 0.7
 # Tracks that another one outdoes, by rank, that show how strong chance is for this query: the first
 # few may be other versions of the right track.
 BACKGROUND = slice(3, 59)
+
+
+class LiveTracks(Tracks, Protocol):
+    """`Tracks` that tell which of them have been removed."""
+
+    def gone(self, segment: int) -> Gone:
+        """Snippet numbers of the removed tracks of a segment."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +86,9 @@ class Searcher:
       probes: keys looked up for each snippet and table.
       max_bucket: buckets larger than this are passed over.
       embeddings: `codes` holds float16 embeddings.
+
+    Attributes:
+      likeness: of what `codes` holds.
     """
 
     def __init__(
@@ -85,7 +96,7 @@ class Searcher:
         hasher: Hasher,
         tables: TableSet,
         codes: Codes,
-        tracks: Tracks,
+        tracks: LiveTracks,
         key_bits: int,
         n_snippets: int,
         probes: int = PROBES,
@@ -101,18 +112,14 @@ class Searcher:
         self.probes = probes
         self.max_bucket = max_bucket
         self.embeddings = embeddings
-        self._joined = JoinedTables(tables, self._gone)
-        self._like = ranking.embedding_likeness if embeddings else hasher.quantizer.likeness
+        self._joined = JoinedTables(tables, lambda segment: self.tracks.gone(segment))
+        self.likeness = ranking.embedding_likeness if embeddings else hasher.quantizer.likeness
         self.confidence = Confidence.from_json(hasher.config.get("calibration", {}))
         self._hop = hasher.features.query_hop
         self._steps_per_snippet = hasher.features.snippet_hop // self._hop
         self._lead = hasher.features.query_margin // self._hop
         self.step_s = self._hop * hasher.features.frame_s
         self._snippet_s = hasher.features.snippet_samples / hasher.features.sample_rate
-
-    def _gone(self, segment: int) -> Gone:
-        found: Gone = getattr(self.tracks, "gone", lambda segment: NOTHING)(segment)
-        return found
 
     def search(self, queries: Sequence[QueryCodes], top: int = 10) -> list[list[Match]]:
         """The best matches of each query, best first; an empty list where nothing was hit.
@@ -150,18 +157,9 @@ class Searcher:
         ]
         hops = np.array([-(-(int(part[-1]) + 1) // self._steps_per_snippet) for part in steps])
         limits = np.clip(COMPARISONS // hops, *CANDIDATES)
-        return self._look_up(self.tables.segments, keys, steps, limits)
-
-    def _look_up(
-        self,
-        segments: Sequence[int],
-        keys: Sequence[npt.NDArray[np.uint32]],
-        steps: Sequence[Ints],
-        limits: Ints,
-    ) -> voting.Candidates:
         return voting.look_up(
             self._joined,
-            segments,
+            self.tables.segments,
             keys,
             steps,
             limits,
@@ -180,7 +178,7 @@ class Searcher:
             compare,
             row_of_step,
             self._steps_per_snippet,
-            self._like,
+            self.likeness,
             self.confidence.chance,
         )
 

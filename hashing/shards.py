@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashing.errors import IndexFormatError
-from hashing.hits import Hits as Hits
-from hashing.hits import SortedKeys
+from hashing.hits import Hits, SortedKeys
 from hashing.table_format import (
     BLOCK_KEYS,
     DENSE,
@@ -132,19 +131,6 @@ class Shard:
         ends = here[:, 3] + self.offsets[np.minimum(rank + 1, top)]
         last[held] = np.where(rank + 1 >= after[:, 2], after[:, 3], ends)
         return first, last
-
-    def buckets(self) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-        """All keys that have postings, rising, and how many each has."""
-        if self.blocks is not None:
-            bits = np.unpackbits(self.blocks[:-1, :2].copy().view(np.uint8), bitorder="little")
-            keys = np.flatnonzero(bits)
-        elif self.keys is None:
-            keys = np.flatnonzero(np.diff(self.offsets))
-        else:
-            starts = self.offsets.astype(np.int64)
-            return self.keys, starts[1:] - starts[:-1]
-        found = (keys + self.header.key_lo).astype(np.uint32)
-        return found, self.find(found)[1].astype(np.int64)
 
     def verify(self, n_snippets: int | None = None) -> list[str]:
         """Read everything and name what is wrong, a line each; an empty list means sound.

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from hashing import ranking
 from hashing.search import Searcher
 
 Bytes = npt.NDArray[np.uint8]
@@ -114,9 +113,7 @@ def _compare(searcher: Searcher, segment: int, stretch: Stretch, gids: Ints) -> 
     numbers = gids[:, None] + stretch.number
     rows, there = searcher.codes.rows(segment, numbers.ravel())
     there &= (numbers < ends[:, None]).ravel()
-    quantizer = searcher.hasher.quantizer
-    like = ranking.embedding_likeness if searcher.embeddings else quantizer.likeness
     likeness = np.zeros(there.size, dtype=np.float32)
-    likeness[there] = like(np.tile(stretch.rows, (gids.size, 1))[there], rows[there])
+    likeness[there] = searcher.likeness(np.tile(stretch.rows, (gids.size, 1))[there], rows[there])
     mean = likeness.reshape(numbers.shape).sum(axis=1) / max(stretch.number.size, 1)
     return StoredPlaces(gids, ordinals, mean)

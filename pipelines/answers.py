@@ -107,12 +107,9 @@ def ask(
         except HashbeamError as error:  # a remote recording that cannot be fetched
             yield Answer(query, [], "unreadable", str(error))
             continue
-        if groups is None:
-            matches = rows(searcher.search([codes], top)[0], tracks, min_score)
-        else:
-            found = rows(searcher.search([codes], MORE * top)[0], tracks, min_score)
-            matches = collapse(found, groups)[:top]
-        yield Answer(query, matches)
+        wanted = top if groups is None else MORE * top
+        matches = rows(searcher.search([codes], wanted)[0], tracks, min_score)
+        yield Answer(query, matches if groups is None else collapse(matches, groups)[:top])
 
 
 def hash_query(

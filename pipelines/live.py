@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hashing.errors import IndexFormatError
 from pipelines import io, parquet
-from pipelines.stores import READERS, is_remote, side_by_side
+from pipelines.stores import in_turn, is_remote
 from pipelines.track_tables import unite
 from pipelines.versions import Manifest, Segment
 
@@ -81,6 +82,21 @@ def failed_tracks(index: str, manifest: Manifest) -> Iterator[pa.Table]:
     yield from _read_all([io.join(index, path) for path in paths])
 
 
+def failed_beside(failures: pa.Table) -> Any:
+    """Where a track failed only in what was asked for beside codes: it is live all the same.
+
+    >>> failures = pa.table({"track_id": list("abc"), "stage": ["decode", "embed", None]})
+    >>> failed_beside(failures).to_pylist(), without_codes(failures)["track_id"].to_pylist()
+    ([False, True, False], ['a', 'c'])
+    """
+    return pc.fill_null(pc.equal(failures["stage"], "embed"), False)
+
+
+def without_codes(failures: pa.Table) -> pa.Table:
+    """Those rows of failures whose tracks have no codes."""
+    return failures.filter(pc.invert(failed_beside(failures)))
+
+
 def removed_ordinals(index: str, segment: Segment) -> Any:
     """Ordinals [n] int64 of the tracks that have gone from a segment since it was built."""
     if segment.removals is None:
@@ -96,8 +112,4 @@ def count_live(manifest: Manifest) -> int:
 
 def _read_all(paths: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     read = functools.partial(parquet.read_table, columns=columns, small=True)
-    if not any(map(is_remote, paths)):
-        yield from map(read, paths)
-        return
-    for first in range(0, len(paths), READERS):
-        yield from side_by_side(read, paths[first : first + READERS])
+    return in_turn(read, paths, any(map(is_remote, paths)))

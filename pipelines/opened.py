@@ -6,7 +6,7 @@ import bisect
 import functools
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,19 +41,6 @@ CACHED_PARTS = 512
 WHOLE_PARTS = 256
 
 
-class _Together(NamedTuple):
-    """Tracks of several segments, numbered through: where each begins, and the end of the last.
-
-    `ordinals` are -1 for removed tracks; `bases`, by number of a segment, what stands before its
-    snippets, -1 where its tracks are elsewhere, and `ends` how many snippet numbers it has.
-    """
-
-    bounds: Ints
-    ordinals: Ints
-    bases: Ints
-    ends: Ints
-
-
 class IndexTracks:
     """The tracks of an index, read part by part when a look-up meets them.
 
@@ -85,50 +72,11 @@ class IndexTracks:
         self._fetched: dict[str, pa.Table] = {}  # and not yet looked at
         self._part = functools.lru_cache(maxsize=CACHED_PARTS)(self._read_part)
         self._whole = functools.lru_cache(maxsize=None)(self._read_whole)
-        self._removed = functools.lru_cache(maxsize=None)(self._read_removed)
-        self._gone = functools.lru_cache(maxsize=None)(self._read_gone)
-        self._together: _Together | None = None
+        self._removals = functools.lru_cache(maxsize=None)(self._read_removals)
 
     def gone(self, segment: int) -> Gone:
-        """Snippet numbers of removed tracks, which look-up passes over; none where the file of
-        removals does not tell them: then `locate` alone knows what is removed.
-        """
-        return self._gone(segment)
-
-    def locate_each(self, segment: Ints, gids: Ints) -> tuple[Ints, Ints, Ints]:
-        """`locate` of snippets [n] of any segments [n]; those of small ones are one search."""
-        if self._together is None:
-            self._together = self._put_together()
-        small = self._together
-        base = small.bases[segment]
-        out = np.empty((3, gids.size), dtype=np.int64)
-        found = np.flatnonzero((base >= 0) & (gids < small.ends[segment]))
-        at = np.searchsorted(small.bounds, base[found] + gids[found], side="right") - 1
-        out[:, found] = small.ordinals[at], small.bounds[at], small.bounds[at + 1]
-        out[1:, found] -= base[found]
-        apart = np.ones(gids.size, dtype=bool)
-        apart[found] = False
-        for one in np.unique(segment[apart]).tolist():
-            chosen = np.flatnonzero(apart & (segment == one))
-            out[:, chosen] = self.locate(one, gids[chosen])
-        return out[0], out[1], out[2]
-
-    def _put_together(self) -> _Together:
-        """All small segments, one after another."""
-        ends = np.zeros(max(self.starts, default=-1) + 1, dtype=np.int64)
-        bases = np.full(ends.size, -1, dtype=np.int64)
-        bounds, ordinals, base = list[Ints](), list[Ints](), 0
-        for segment, starts in self.starts.items():
-            ends[segment] = starts[-1]
-            if starts.size <= self._whole_parts and starts[-1]:
-                own, numbers = self._whole(segment)
-                bases[segment] = base
-                bounds.append(own[:-1] + base)
-                ordinals.append(np.where(np.isin(numbers, self._removed(segment)), -1, numbers))
-                base += int(starts[-1])
-        bounds.append(np.array([base], dtype=np.int64))
-        ordinals.append(np.empty(0, dtype=np.int64))
-        return _Together(np.concatenate(bounds), np.concatenate(ordinals), bases, ends)
+        """Snippet numbers of removed tracks, which look-up passes over."""
+        return self._removals(segment)[1]
 
     def locate(self, segment: int, gids: Ints) -> tuple[Ints, Ints, Ints]:
         """Ordinal of the track of each gid (-1: removed), its first snippet number and its end."""
@@ -149,7 +97,7 @@ class IndexTracks:
                 chosen = parts == part
                 found = self._locate_in(self._bounds(segment, part), gids[chosen])
                 ordinals[chosen], firsts[chosen], ends[chosen] = found
-        removed = self._removed(segment)
+        removed, _ = self._removals(segment)
         if removed.size:
             ordinals[np.isin(ordinals, removed)] = -1
         return ordinals, firsts, ends
@@ -236,22 +184,16 @@ class IndexTracks:
             bisect.insort(read, place)
         return np.concatenate(([0], np.cumsum(spans))), ordinals, table
 
-    def _read_removed(self, segment: int) -> Ints:
+    def _read_removals(self, segment: int) -> tuple[Ints, Gone]:
+        """Ordinals of removed tracks, and their snippet numbers."""
         removals = self._segments[segment].removals
         if removals is None:
-            return np.empty(0, dtype=np.int64)
-        table = parquet.read_table(io.join(self._index, removals.path), ["ordinal"])
-        return np.sort(table["ordinal"].to_numpy().astype(np.int64))
-
-    def _read_gone(self, segment: int) -> Gone:
-        removals = self._segments[segment].removals
-        if removals is None:
-            return NOTHING
-        table = parquet.read_table(io.join(self._index, removals.path))
-        if not set(SPANS) <= set(table.column_names):
-            return NOTHING
-        first, end, snippets = (table[name].to_numpy().astype(np.int64) for name in SPANS)
-        return Gone(first, end, int(snippets.sum()))
+            return np.empty(0, dtype=np.int64), NOTHING
+        table = parquet.read_table(io.join(self._index, removals.path), ["ordinal", *SPANS])
+        ordinals, first, end, snippets = (
+            table[name].to_numpy().astype(np.int64) for name in ("ordinal", *SPANS)
+        )
+        return ordinals, Gone(first, end, int(snippets.sum()))
 
 
 def open_index(

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hashing.hits import Hits
 from hashing.matrix import CodeMatrices, CodeMatrix, Mapped
-from hashing.shards import Hits, Shard, TableSet
+from hashing.shards import Shard, TableSet
 from hashing.table_format import BLOCK_KEYS, DENSE, HEADER_BYTES, RANKED
 from pipelines import pages as page_files
 from pipelines.pages import PageCache, Pages

@@ -15,14 +15,15 @@ from hashing.matrix import CodeMatrix
 from hashing.shards import Shard
 from pipelines import io, parquet
 from pipelines.coverage import check_coverage
+from pipelines.opened import SPANS
 from pipelines.options import add_output_arguments
 from pipelines.progress import shows_progress
 from pipelines.stores import in_turn, is_remote
 from pipelines.versions import (
     ARTIST_EMBEDDINGS,
-    VERSIONS,
     FileEntry,
     Manifest,
+    folder_of,
     open_manifest,
 )
 
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     manifest = open_manifest(args.index)
     show = shows_progress(quiet=args.quiet, asked=args.progress)
     problems = verify_files(args.index, manifest, show_progress=show)
-    entries = all_files(manifest)
+    entries = manifest.entries()
     total = sum(entry.bytes for entry in entries)
     if args.json:
         found = {"files": len(entries), "bytes": total, "problems": problems}
@@ -83,10 +84,9 @@ def verify_files(
 
     problems = list(check_coverage(manifest))
     reader = _Reader(index, manifest, whole=own_only is None)
-    entries = all_files(manifest)
+    entries = manifest.entries()
     if own_only is not None:
-        prefix = f"{VERSIONS}/{own_only}/"
-        entries = [entry for entry in entries if entry.path.startswith(prefix)]
+        entries = [entry for entry in entries if entry.path.startswith(folder_of(own_only))]
     total = sum(entry.bytes for entry in entries)
     if most_bytes is not None and total > most_bytes:
         entries = _sample(entries, most_bytes)
@@ -97,12 +97,6 @@ def verify_files(
             problems += told
             bar.update(entry.bytes)
     return problems + list(reader.check_widths()) + list(reader.check_removed())
-
-
-def all_files(manifest: Manifest) -> list[FileEntry]:
-    """All files that a manifest names, those of removals at the end."""
-    removals = (segment.removals for segment in manifest.segments)
-    return [*manifest.files, *(entry for entry in removals if entry is not None)]
 
 
 def _sample(entries: list[FileEntry], most_bytes: int) -> list[FileEntry]:
@@ -258,11 +252,20 @@ class _Reader:
         return problems + _compare(local, "snippet numbers", int(gids.sum()), expected)
 
     def _check_removals(self, entry: FileEntry, local: str) -> list[str]:
-        column = parquet.read_table(local, ["ordinal"])["ordinal"]
-        ordinals = column.to_numpy().astype(np.int64)
+        table = parquet.read_table(local, ["ordinal", *SPANS])
+        ordinals, firsts, ends, snippets = (
+            column.to_numpy().astype(np.int64) for column in table.columns
+        )
         problems = _compare(local, "rows", ordinals.size, entry.rows)
         if (np.diff(ordinals) <= 0).any():
             problems.append(f"{local} has ordinals that are not in order, or one of them twice")
+        numbers = self._gids.get(entry.segment or 0, 0)
+        apart = (firsts >= 0) & (ends <= numbers) & (snippets > 0) & (snippets <= ends - firsts)
+        if not apart.all() or (firsts[1:] < ends[:-1]).any():
+            problems.append(
+                f"{local} gives removed tracks snippet numbers that segment {entry.segment} does "
+                "not have, or two of them the same"
+            )
         self._removed[entry.path] = ordinals
         return problems
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from quick_index import build, quick_jobs, quick_model, song, update, write_catalog
 
 from hashing.encoders import Hasher
+from pipelines.reindexing.removals import REMOVALS
 from pipelines.versions import Files, Manifest, Segment, open_manifest
 
 TRACKS, GONE, NEW = 20, ("t03", "t11"), 3
@@ -95,8 +96,14 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 
 def removals_of(*ordinals: int) -> bytes:
-    """A file of removals."""
-    return parquet_bytes(pa.table({"ordinal": pa.array(ordinals, pa.uint32())}))
+    """A file of removals, each of the snippet that is its own place in the file."""
+    places = range(len(ordinals))
+    return removals_from(ordinals, places, [place + 1 for place in places], [1] * len(ordinals))
+
+
+def removals_from(*columns: Sequence[int]) -> bytes:
+    """A file of removals of these columns."""
+    return parquet_bytes(pa.table(dict(zip(REMOVALS.names, columns, strict=True)), REMOVALS))
 
 
 def removed_path(manifest: Manifest) -> str:

@@ -31,6 +31,7 @@ from bench_tables import make_index
 
 from hashing import voting
 from hashing.encoders import Hasher, QueryCodes
+from hashing.gone import NOTHING, Gone
 from hashing.matrix import CodeMatrices, write_matrix
 from hashing.models import DEFAULT_MODEL
 from hashing.ranking import locate_in
@@ -55,6 +56,11 @@ class EqualTracks:
         ordinals = gids // SNIPPETS_PER_TRACK
         firsts = ordinals * SNIPPETS_PER_TRACK
         return ordinals, firsts, firsts + SNIPPETS_PER_TRACK
+
+    def gone(self, segment: int) -> Gone:
+        """See `hashing.search.LiveTracks`."""
+        del segment
+        return NOTHING
 
 
 def main() -> int:

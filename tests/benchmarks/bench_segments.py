@@ -31,8 +31,9 @@ from hashing.encoders import Hasher, QueryCodes, TrackCodes
 from hashing.models import DEFAULT_MODEL
 from pipelines import io, parquet, parts
 from pipelines.opened import open_index
-from pipelines.parts import HashJob, hash_part, tracks_per_part, write_parts
+from pipelines.parts import HashJob, count_parts, hash_part, write_parts
 from pipelines.publication import publish
+from pipelines.reindexing.removals import REMOVALS
 from pipelines.runs import Plan, Run
 from pipelines.tables import SegmentCodes, build_table, plan_shards
 from pipelines.versions import FIRST_VERSION, FileEntry, Files, Manifest, Segment, utc_now
@@ -115,7 +116,7 @@ def write_index(
     files, segments = list[FileEntry](), list[Segment]()
     for number, tracks in enumerate(shape.segments):
         catalog = pa.table({name: [f"{track:08d}" for track in tracks] for name in COLUMNS})
-        n_parts = -(-len(tracks) // tracks_per_part(len(tracks)))
+        n_parts = count_parts(len(tracks))
         plan = Plan(
             version=f"{number + 1:06d}",
             catalog_digest="",
@@ -145,7 +146,8 @@ def write_index(
         for task in plan_shards(segment, hasher.quantizer, key_bits):
             files += build_table(run, segment, task, hasher.quantizer).files
         counts = [int(part.counters["tracks_hashed"]) for part in done]
-        removals = write_removals(run, np.flatnonzero(np.isin(tracks, shape.removed)))
+        gone = np.flatnonzero(np.isin(tracks, shape.removed))
+        removals = write_removals(run, by_kind["tracks"], gone)
         total = sum(gids)
         segments.append(Segment(number, 0, n_parts, len(tracks), total, gids, counts, removals))
     publish(index, make_manifest(hasher, key_bits, segments, files))
@@ -154,11 +156,16 @@ def write_index(
 COLUMNS = ("track_id", "uri")
 
 
-def write_removals(run: Run, ordinals: np.ndarray) -> FileEntry | None:
-    """The file of what is gone from a segment; None for nothing."""
+def write_removals(run: Run, tracks: Sequence[FileEntry], ordinals: np.ndarray) -> FileEntry | None:
+    """The file of what is gone from a segment with these files of tracks; None for nothing."""
     if not ordinals.size:
         return None
-    table = pa.table({"ordinal": pa.array(ordinals, pa.uint32())})
+    paths = [io.join(run.index, entry.path) for entry in tracks]
+    rows = pa.concat_tables([parquet.read_table(path, ["gids", "snippets"]) for path in paths])
+    gids, snippets = (column.to_numpy().astype(np.int64)[ordinals] for column in rows.columns)
+    ends = np.cumsum(rows["gids"].to_numpy().astype(np.int64))[ordinals]
+    columns = (ordinals, ends - gids, ends, snippets)
+    table = pa.table(dict(zip(REMOVALS.names, columns, strict=True))).cast(REMOVALS)
     # As a later version would: publication clears its own folder of what the manifest lacks.
     later = dataclasses.replace(run, plan=dataclasses.replace(run.plan, version="000999"))
     path = later.path("removals", f"{run.version}.parquet")

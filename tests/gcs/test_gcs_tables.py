@@ -11,8 +11,9 @@ import pytest
 from faulty_proxy import FaultyProxy
 
 from hashing.errors import HashbeamError, IndexFormatError
+from hashing.hits import Hits
 from hashing.matrix import CodeMatrices, write_matrix
-from hashing.shards import Hits, TableSet
+from hashing.shards import TableSet
 from hashing.table_format import DENSE, RANKED, SPARSE
 from hashing.tables import build_shard
 from pipelines import gcs, io, pages

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hashing.buckets import bucket_postings
 from hashing.errors import IndexFormatError
 from hashing.joining import (
     PAIR,
     JoinCounts,
     JoinRules,
     Numbering,
-    bucket_postings,
     count_votes,
     join_shards,
     pairs_of_buckets,

@@ -122,55 +122,37 @@ def test_only_parts_that_are_met_are_read_and_few_are_kept(
     assert tracks.row(0, 1)["track_id"] == "t1"
 
 
-def test_removed_tracks_are_nobody(index: tuple[Path, Manifest]) -> None:
+REMOVALS = "versions/000001/removals/s000.parquet"
+
+
+@pytest.fixture
+def lessened(index: tuple[Path, Manifest]) -> tuple[Path, Manifest]:
+    """The same without tracks 1 and 7."""
     folder, manifest = index
-    path = "versions/000001/removals/s000.parquet"
-    parquet.write_table(str(folder / path), pa.table({"ordinal": pa.array([7, 1], pa.uint32())}))
-    first = dataclasses.replace(manifest.segments[0], removals=entry(path, "removals", 2))
-    manifest = dataclasses.replace(manifest, segments=[first, manifest.segments[1]])
+    columns = {"ordinal": [1, 7], "first_gid": [3, 10], "end_gid": [5, 16], "snippets": [2, 5]}
+    table = pa.table({name: pa.array(values, pa.uint32()) for name, values in columns.items()})
+    parquet.write_table(str(folder / REMOVALS), table)
+    first = dataclasses.replace(manifest.segments[0], removals=entry(REMOVALS, "removals", 2))
+    return folder, dataclasses.replace(manifest, segments=[first, manifest.segments[1]])
+
+
+def test_removed_tracks_are_nobody(lessened: tuple[Path, Manifest]) -> None:
+    folder, manifest = lessened
     tracks = IndexTracks(str(folder), manifest)
     assert tracks.locate(0, np.arange(11))[0].tolist() == [0, 0, 0, -1, -1, 5, 5, 5, 5, 6, -1]
     assert tracks.locate(1, np.arange(4))[0].tolist() == [8, 8, 9, 9]
 
 
-@pytest.mark.parametrize("whole_parts", [0, 4, 256])
-def test_segments_are_located_together_as_one_by_one(
-    index: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch, whole_parts: int
-) -> None:
-    monkeypatch.setattr(opened, "WHOLE_PARTS", whole_parts)
-    folder, manifest = index
-    path = "versions/000001/removals/s000.parquet"
-    removed = pa.table({"ordinal": pa.array([1, 7], pa.uint32())})
-    parquet.write_table(str(folder / path), removed)
-    first = dataclasses.replace(manifest.segments[0], removals=entry(path, "removals", 2))
-    manifest = dataclasses.replace(manifest, segments=[first, manifest.segments[1]])
-    tracks = IndexTracks(str(folder), manifest)
-    places = [(0, gid) for gid in range(16)] + [(1, gid) for gid in range(4)]
-    segment, gids = np.random.default_rng(1).permuted(np.array(places), axis=0).T
-    segment = np.where(gids < 4, segment, 0)
-    found = np.stack(tracks.locate_each(segment, gids))
-    for one in (0, 1):
-        chosen = segment == one
-        np.testing.assert_array_equal(found[:, chosen], tracks.locate(one, gids[chosen]))
-    with pytest.raises(IndexFormatError, match="snippet number 16 of segment 0 is that of no"):
-        tracks.locate_each(np.array([0, 1]), np.array([16, 0]))
-
-
-def test_removals_tell_which_snippets_are_gone(index: tuple[Path, Manifest]) -> None:
-    folder, manifest = index
-    path = "versions/000001/removals/s000.parquet"
-    columns = {"ordinal": [1, 7], "first_gid": [3, 10], "end_gid": [5, 16], "snippets": [2, 5]}
-    table = pa.table({name: pa.array(values, pa.uint32()) for name, values in columns.items()})
-    parquet.write_table(str(folder / path), table)
-    first = dataclasses.replace(manifest.segments[0], removals=entry(path, "removals", 2))
-    manifest = dataclasses.replace(manifest, segments=[first, manifest.segments[1]])
+def test_removals_tell_which_snippets_are_gone(lessened: tuple[Path, Manifest]) -> None:
+    folder, manifest = lessened
     tracks = IndexTracks(str(folder), manifest)
     gone = tracks.gone(0)
     assert gone.among(np.arange(16)).tolist() == [3, 4, 10, 11, 12, 13, 14, 15]
     assert (gone.snippets, tracks.gone(1).snippets) == (7, 0)
-    # An older file has the ordinals alone.
-    parquet.write_table(str(folder / path), table.select(["ordinal"]))
-    assert IndexTracks(str(folder), manifest).gone(0).snippets == 0
+    table = parquet.read_table(str(folder / REMOVALS), ["ordinal"])
+    parquet.write_table(str(folder / REMOVALS), table)
+    with pytest.raises(IndexFormatError, match="no column end_gid, first_gid, snippets"):
+        IndexTracks(str(folder), manifest).gone(0)
 
 
 @pytest.mark.parametrize("whole_parts", [0, 256])
@@ -216,12 +198,15 @@ def test_an_excerpt_is_found_at_its_time_in_its_track(published: Published, numb
 
 def test_a_removed_track_is_not_found(published: Published, tmp_path: Path) -> None:
     shutil.copytree(published.index, tmp_path / "index")
-    path = "versions/000001/removals/s000.parquet"
-    table = pa.table({"ordinal": pa.array([6], pa.uint32())})
-    info = parquet.write_table(str(tmp_path / "index" / path), table)
+    _, tracks, _ = open_index(str(published.index))
+    first, end = tracks.span(0, 6) or (0, 0)
+    columns = {"ordinal": 6, "first_gid": first, "end_gid": end}
+    columns["snippets"] = tracks.row(0, 6)["snippets"]
+    table = pa.table({name: pa.array([value]) for name, value in columns.items()})
+    info = parquet.write_table(str(tmp_path / "index" / REMOVALS), table)
     where = tmp_path / "index/versions/000001/manifest.json"
     values = json.loads(where.read_text())
-    removals = FileEntry(path, "removals", 1, info.bytes, info.sha256, segment=0)
+    removals = FileEntry(REMOVALS, "removals", 1, info.bytes, info.sha256, segment=0)
     values["segments"][0]["removals"] = removals.to_json()
     where.write_text(json.dumps(values))
     searcher, _, _ = open_index(str(tmp_path / "index"))

@@ -15,6 +15,7 @@ from grown_index import (
     grow_index,
     kept_bytes,
     parquet_bytes,
+    removals_from,
     removals_of,
     removed_path,
     rewrite,
@@ -128,10 +129,27 @@ def test_removals_of_nobody_are_seen(grown: Grown) -> None:
     assert all_problems(grown, manifest) == [expected]
 
 
+@pytest.mark.parametrize(
+    ("firsts", "ends", "snippets"),
+    [
+        ((0, 0), (3, 3), (3, 3)),  # one track's numbers twice
+        ((0, 5), (5, 10**6), (1, 1)),  # beyond the segment
+        ((0, 5), (5, 6), (1, 2)),  # more were heard than there are numbers
+    ],
+)
+def test_removals_of_foreign_snippet_numbers_are_seen(
+    grown: Grown, firsts: tuple[int, ...], ends: tuple[int, ...], snippets: tuple[int, ...]
+) -> None:
+    path = removed_path(grown.second)
+    manifest = rewrite(grown, path, removals_from((3, 11), firsts, ends, snippets))
+    (problem,) = own_problems(grown, manifest)
+    assert "snippet numbers that segment 0 does not have, or two of them the same" in problem
+
+
 def test_removals_without_their_column_are_seen(grown: Grown) -> None:
     manifest = rewrite(grown, removed_path(grown.second), parquet_bytes(pa.table({"x": [1, 2]})))
     (problem,) = own_problems(grown, manifest)
-    assert "has no column ordinal" in problem
+    assert "has no column end_gid, first_gid, ordinal, snippets" in problem
 
 
 def change_gids(table: pa.Table) -> pa.Table:

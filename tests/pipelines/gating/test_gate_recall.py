@@ -23,6 +23,7 @@ from grown_index import (
 from quick_index import QuickDecoder, build, quick_jobs, quick_model, song, write_catalog
 
 from hashing.encoders import Hasher, TrackCodes
+from hashing.gone import NOTHING
 from pipelines import index as index_verb
 from pipelines import opened, parquet
 from pipelines.gating import stored
@@ -169,7 +170,8 @@ def test_removed_tracks_are_not_found(grown: Grown) -> None:
 def test_removals_that_a_reader_passes_over_are_seen(
     grown: Grown, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(IndexTracks, "_read_removed", lambda tracks, segment: np.empty(0, int))
+    nothing = np.empty(0, int), NOTHING
+    monkeypatch.setattr(IndexTracks, "_read_removals", lambda tracks, segment: nothing)
     gate = gate_removed(str(grown.index), grown.second, grown.first, grown.hasher, BOUNDS)
     assert (gate.passed, gate.value) == (False, 2)
     assert gate.message in {
