@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -338,20 +339,30 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--folder", type=Path, required=True, help="for all that is written")
     parser.add_argument("--kills", type=int, default=1000, help="trials in all (%(default)s)")
     options = parser.parse_args(arguments)
-    soak = Soak(options.folder.resolve())
+    options.folder.mkdir(parents=True, exist_ok=True)
+    with (options.folder.parent / f"{options.folder.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            parser.error(f"another soak is at work in {options.folder}: let it end, or stop it")
+        return _soak(options.folder.resolve(), options.kills)
+
+
+def _soak(folder: Path, trials: int) -> int:
+    soak = Soak(folder)
     began, before = time.monotonic(), len(soak.trials())
-    for number in range(before, options.kills):
+    for number in range(before, trials):
         told = soak.run(number)
-        left = (time.monotonic() - began) / (number + 1 - before) * (options.kills - number - 1)
+        left = (time.monotonic() - began) / (number + 1 - before) * (trials - number - 1)
         kills = ", then ".join(f"{kill['what']} in {kill['phase']}" for kill in told["kills"])
         print(
-            f"{number + 1} of {options.kills}: killed {kills}: {told['problem'] or 'all well'} "
+            f"{number + 1} of {trials}: killed {kills}: {told['problem'] or 'all well'} "
             f"({told['seconds']:.0f} s; {left / 60:.0f} minutes left)",
             flush=True,
         )
     summary = summarise(soak.trials())
     text = json.dumps(summary, indent=1)
-    (options.folder / "summary.json").write_text(text + "\n")
+    (folder / "summary.json").write_text(text + "\n")
     print(text)
     return 1 if summary["wrong"] else 0
 
