@@ -22,7 +22,7 @@ from pipelines.runner import run_pipeline
 from pipelines.runs import Receipt, Run
 from pipelines.summary import Summary, summarise
 from pipelines.verify import verify_files
-from pipelines.versions import Manifest, dump_json, open_manifest
+from pipelines.versions import Manifest, dump_json
 
 Finish = Callable[[Mapping[str, Receipt]], tuple[Manifest, Built]]
 # What one gate more says about a finished version, and the figures that it goes by.
@@ -51,6 +51,7 @@ class Work:
     Attributes:
         verb: of the command, for what is told on the way.
         hasher: the model of the version that is made.
+        parent: the version that the run starts from; None of the first one of an index.
         finish: makes the manifest of all receipts.
         bounds: what the gates hold the version to.
         job, pipeline_options: None of a run that only takes something away.
@@ -60,6 +61,7 @@ class Work:
     verb: str
     run: Run
     hasher: Hasher
+    parent: Manifest | None
     finish: Finish
     bounds: Bounds
     job: IndexJob | None = None
@@ -96,8 +98,9 @@ def execute(
             f"{run.index}: version {run.version} is not published: {len(problems)} problems, the "
             f"first: {problems[0]}; delete {run.path()} and run the same command again"
         )
-    parent = open_manifest(run.index, manifest.parent) if manifest.parent else None
-    gates = check_gates(run.index, manifest, parent, work.hasher, parts, built.shards, work.bounds)
+    gates = check_gates(
+        run.index, manifest, work.parent, work.hasher, parts, built.shards, work.bounds
+    )
     summary = summarise(run.index, how.workers, manifest, parts, built.shards, launched)
     figures = dict[str, Any]()
     if work.compare is not None:

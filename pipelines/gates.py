@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError
+from pipelines.gather import total
 from pipelines.gating.balance import gate_entropy, gate_largest_bucket, mostly_copies, table_stats
 from pipelines.gating.bounds import MAX_FAILURES, MAX_SHRINK, Bounds, Gate
 from pipelines.gating.counts import (
@@ -138,8 +139,7 @@ def check_gates(
     tried, failed, kinds = count_failed(parts)
     counters = manifest.counters
     tables = functools.cache(lambda: {} if mostly_copies(index, manifest) else table_stats(shards))
-    not_embedded = sum(int(part.counters.get("tracks_not_embedded", 0)) for part in parts)
-    failed_in_all = int(counters["tracks_failed"]) + not_embedded
+    failed_in_all = int(counters["tracks_failed"]) + total(parts, "tracks_not_embedded")
     gates: dict[str, Callable[[], Gate]] = {
         "failures": lambda: gate_failures(int(counters["tracks"]), failed_in_all, bounds),
         "run-failures": lambda: gate_run_failures(

@@ -81,23 +81,31 @@ def total(receipts: Iterable[Receipt], counter: str) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """What a finished run has made: its segments, all their files, and the receipts of shards."""
+    """What a finished run has made: its segments, all their files, and the receipts of shards.
 
+    `key_bits` is the length of the keys of their tables.
+    """
+
+    key_bits: int
     segments: list[Segment]
     files: list[FileEntry]
     shards: list[Receipt]
 
 
 def gather_segments(
-    run: Run, receipts: Mapping[str, Receipt], quantizer: Quantizer, key_bits: int
+    run: Run, receipts: Mapping[str, Receipt], quantizer: Quantizer, key_bits: int | None
 ) -> Built:
     """The segments of a finished run.
+
+    Args:
+        key_bits: of a key; None: chosen by the number of snippets, as the job has done.
 
     Raises: HashbeamError where parts or shards are missing.
     """
     parts = part_receipts(run, receipts)
-    built = Built([], [], [])
     segments = read_segments(run, receipts)
+    bits = key_bits or choose_key_bits(segments, quantizer)
+    built = Built(bits, [], [], [])
     if not segments:  # every track has failed
         built.files.extend(entry for part in parts for entry in part.files)
     for segment in segments:
@@ -106,7 +114,7 @@ def gather_segments(
                 dataclasses.replace(entry, segment=segment.id)
                 for entry in receipts[part_name(number)].files
             )
-        for task in plan_shards(segment, quantizer, key_bits):
+        for task in plan_shards(segment, quantizer, bits):
             receipt = receipts.get(task.name)
             if receipt is None or receipt.inputs != task.inputs(segment):
                 raise HashbeamError(
@@ -135,8 +143,7 @@ def make_manifest(
     """
     parts = part_receipts(run, receipts)
     quantizer = hasher.quantizer
-    bits = key_bits or choose_key_bits(read_segments(run, receipts), quantizer)
-    built = gather_segments(run, receipts, quantizer, bits)
+    built = gather_segments(run, receipts, quantizer, key_bits)
     counters: dict[str, int | float] = {
         name: sum(part.counters[name] for part in parts)
         for name in ("tracks", "tracks_hashed", "tracks_failed", "snippets", "audio_s")
@@ -148,7 +155,7 @@ def make_manifest(
         parent=run.plan.parent,
         model=where_model(hasher.model),
         catalog_digest=run.plan.catalog_digest,
-        key_bits=bits,
+        key_bits=built.key_bits,
         n_tables=quantizer.n_tables,
         snippet_hop_s=hasher.features.snippet_hop_s,
         replication=quantizer.replication,

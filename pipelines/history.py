@@ -105,8 +105,7 @@ def list_versions(index: str) -> list[Version]:
 
 
 def _describe(manifest: Manifest, state: str, parent: Manifest | None) -> Version:
-    sizes, paths = manifest.files.column("bytes"), manifest.files.column("path")
-    own = f"versions/{manifest.version}/"
+    files = manifest.files.tuples("path", "bytes")
     added, removed = difference(manifest, parent)
     return Version(
         version=manifest.version,
@@ -115,10 +114,8 @@ def _describe(manifest: Manifest, state: str, parent: Manifest | None) -> Versio
         parent=manifest.parent,
         tracks=count_live(manifest),
         segments=len(manifest.segments),
-        bytes=sum(sizes),
-        own_bytes=sum(
-            size for path, size in zip(paths, sizes, strict=True) if path.startswith(own)
-        ),
+        bytes=sum(size for _, size in files),
+        own_bytes=sum(size for path, size in files if manifest.is_own(path)),
         added=added,
         removed=removed,
     )

@@ -39,7 +39,7 @@ from pipelines.lock import IndexLock
 from pipelines.metrics_text import RunMetrics, add_metrics_argument
 from pipelines.opened import embedding_dimensions
 from pipelines.options import MAX_TRACK_HOURS, add_decode_arguments, add_job_arguments
-from pipelines.parts import HashJob, tracks_per_part, write_parts
+from pipelines.parts import HashJob, count_parts, write_parts
 from pipelines.runner import make_pipeline_options
 from pipelines.runs import AlreadyPublishedError, Receipt, prepare_run
 from pipelines.summary import Summary, read_summary
@@ -145,7 +145,7 @@ def build_index(options: IndexOptions, beam_args: Sequence[str] = ()) -> Summary
                 **({"also": {name: model.digest for name, model in also.items()}} if also else {}),
             },
             n_tracks=catalog.num_rows,
-            n_parts=-(-catalog.num_rows // tracks_per_part(catalog.num_rows)),
+            n_parts=count_parts(catalog.num_rows),
         )
         write_parts(run, catalog)
         if options.retry_failed:
@@ -168,7 +168,7 @@ def build_index(options: IndexOptions, beam_args: Sequence[str] = ()) -> Summary
             check_failures(run, part_receipts(run, receipts), max_failures)
             return make_manifest(run, receipts, hasher, options.key_bits, also)
 
-        work = Work("index", run, hasher, finish, bounds, job, pipeline_options)
+        work = Work("index", run, hasher, None, finish, bounds, job, pipeline_options)
         _, summary = execute(work, options, lock, launched)
     return summary
 

@@ -13,14 +13,11 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from hashing.errors import HashbeamError, IndexFormatError
 from pipelines import stores
 from pipelines.stores import Stamped, is_remote, local, reading, writing
-
-if TYPE_CHECKING:
-    pass
 
 CHUNK_BYTES = 1 << 20  # of a copy: large enough that the calls cost nothing beside it
 _ABSENT = (FileNotFoundError, NotADirectoryError)  # the latter: a file stands in the way

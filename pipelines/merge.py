@@ -21,21 +21,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hashing.artists.encoder import ArtistEncoder
 from hashing.errors import HashbeamError, UsageError
 from pipelines import io, parquet
+from pipelines.also import artist_folder, models_beside
 from pipelines.execution import Work, execute
-from pipelines.gates import add_no_gates, nothing_decoded
+from pipelines.gates import NOTHING_DECODED, add_no_gates, nothing_decoded
 from pipelines.gather import Built, make_manifest
-from pipelines.live import failed_tracks
+from pipelines.gating.bounds import Bounds
+from pipelines.live import failed_beside, failed_tracks, without_codes
 from pipelines.lock import IndexLock
 from pipelines.opened import find_hasher
 from pipelines.options import Checker, add_job_arguments, workers
-from pipelines.parts import catalog_path, tracks_per_part
-from pipelines.reindexing.compact import CompactOptions, take_over
+from pipelines.parts import catalog_path, count_parts
+from pipelines.reindexing.compact import take_over
 from pipelines.reindexing.failures import whole, write_failures
 from pipelines.reindexing.merging import Source, merged_rows, write_merged
-from pipelines.reindexing.run import artist_model
 from pipelines.runner import make_pipeline_options
 from pipelines.runs import AlreadyPublishedError, Receipt, Run, prepare_run
 from pipelines.stores import is_remote, local
@@ -54,11 +54,17 @@ The indexes must have been made by one model, and a track_id may be in one of th
 
 @dataclasses.dataclass(frozen=True)
 class MergeOptions:
-    """What ``hashbeam merge`` was asked to do."""
+    """What ``hashbeam merge`` was asked to do; `bounds` of the quality gates."""
 
     indexes: tuple[str, ...]
     out: str
-    how: CompactOptions
+    workers: int
+    model: str | None = None
+    artist_model: str | None = None
+    json: bool = False
+    quiet: bool = False
+    progress: bool = False
+    bounds: Bounds = NOTHING_DECODED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,8 +87,9 @@ def options_from(args: argparse.Namespace) -> MergeOptions:
         checker.problems.append("INDEX: two or more are needed, each once")
     if out and _place(out) in places:
         checker.problems.append("--out: must be none of the indexes that are merged")
-    how = CompactOptions(
-        index=out,
+    options = MergeOptions(
+        indexes=tuple(args.indexes),
+        out=out,
         workers=workers(checker),
         model=args.model or None,
         artist_model=args.artist_model or None,
@@ -92,7 +99,7 @@ def options_from(args: argparse.Namespace) -> MergeOptions:
         bounds=nothing_decoded(checker, args.no_gates),
     )
     checker.finish()
-    return MergeOptions(tuple(args.indexes), out, how)
+    return options
 
 
 def _place(index: str) -> str:
@@ -108,7 +115,7 @@ def run(args: argparse.Namespace, beam_args: Sequence[str]) -> int:
     except AlreadyPublishedError as finished:
         print(f"hashbeam merge: {finished}", file=sys.stderr)
         summary = read_summary(options.out)
-    print(summary.to_line() if options.how.json else summary.to_text())
+    print(summary.to_line() if options.json else summary.to_text())
     return 0
 
 
@@ -118,18 +125,17 @@ def merge(options: MergeOptions, beam_args: Sequence[str] = ()) -> Summary:
     Raises: HashbeamError where they do not go together, or `out` cannot be written.
     """
     launched = time.time()
-    pipeline_options = make_pipeline_options(options.how.workers, beam_args)
+    pipeline_options = make_pipeline_options(options.workers, beam_args)
     manifests = [open_manifest(index) for index in options.indexes]
     check_alike(options.indexes, manifests)
-    hasher = find_hasher(manifests[0], options.how.model)
+    hasher = find_hasher(manifests[0], options.model)
     sources = [
         Source(index, manifest, manifest.segments)
         for index, manifest in zip(options.indexes, manifests, strict=True)
     ]
     n_tracks = sum(source.tracks for source in sources)
-    also = common_models(manifests)
-    like = dataclasses.replace(manifests[0], also=also)
-    artist = artist_model(options.how.artist_model, like)
+    like = dataclasses.replace(manifests[0], also=common_models(manifests))
+    beside = models_beside(like, options.artist_model)
     with IndexLock(options.out) as lock:
         merged = prepare_run(
             options.out,
@@ -139,10 +145,10 @@ def merge(options: MergeOptions, beam_args: Sequence[str] = ()) -> Summary:
             options={
                 "merge": [manifest.catalog_digest for manifest in manifests],
                 "keep_embeddings": like.compared == "embeddings",
-                "also": {name: model["digest"] for name, model in also.items()},
+                "also": like.also_digests(),
             },
             n_tracks=n_tracks,
-            n_parts=-(-n_tracks // tracks_per_part(n_tracks)),
+            n_parts=count_parts(n_tracks),
         )
         if not io.exists(catalog_path(merged)):
             try:
@@ -150,16 +156,14 @@ def merge(options: MergeOptions, beam_args: Sequence[str] = ()) -> Summary:
             except HashbeamError:  # as it is, this run can never go on
                 io.remove_tree(merged.path())
                 raise
-        places = list(zip(options.indexes, manifests, strict=True))
-        job = take_over(merged, hasher, like, None, places, artist)
+        job = take_over(merged, hasher, like, None, sources, artist_folder(beside))
 
         def finish(receipts: Mapping[str, Receipt]) -> tuple[Manifest, Built]:
-            encoders = {name: ArtistEncoder.load(job.artist).model for name in also}
-            manifest, built = make_manifest(merged, receipts, hasher, None, encoders)
-            return _with_failures(merged, manifest, places), built
+            manifest, built = make_manifest(merged, receipts, hasher, None, beside)
+            return _with_failures(merged, manifest, sources), built
 
-        work = Work("merge", merged, hasher, finish, options.how.bounds, job, pipeline_options)
-        _, summary = execute(work, options.how, lock, launched)
+        work = Work("merge", merged, hasher, None, finish, options.bounds, job, pipeline_options)
+        _, summary = execute(work, options, lock, launched)
     return summary
 
 
@@ -196,24 +200,22 @@ def _digest(manifests: Sequence[Manifest]) -> str:
     return hashlib.sha256("\n".join(versions).encode()).hexdigest()
 
 
-def _with_failures(
-    run: Run, manifest: Manifest, sources: Sequence[tuple[str, Manifest]]
-) -> Manifest:
+def _with_failures(run: Run, manifest: Manifest, sources: Sequence[Source]) -> Manifest:
     """The manifest with what failed in any of the indexes, each track once."""
-    tables = [whole(table) for index, one in sources for table in failed_tracks(index, one)]
+    tables = [whole(table) for one in sources for table in failed_tracks(one.index, one.manifest)]
     table = pa.concat_tables([TRACK_FAILURES.empty_table(), *tables]).combine_chunks()
     if not table.num_rows:
         return manifest
     # One that was hashed in another index is there; one that failed in both is so once. What has
     # codes and nothing else failed only in what the merged index may not have.
     live = parquet.read_table(catalog_path(run), ["track_id"])["track_id"].combine_chunks()
-    beside = pc.fill_null(pc.equal(table["stage"], "embed"), False)
+    beside = failed_beside(table)
     nowhere = pc.and_not(pc.invert(beside), pc.is_in(table["track_id"], live))
     table = table.filter(pc.or_(pc.and_(beside, bool(manifest.also)), nowhere))
     ids: Any = table["track_id"].combine_chunks()
     first = pc.index_in(ids, value_set=ids)
     table = table.filter(pc.equal(first, pa.array(range(len(ids)), pa.int32())))
-    lost = sum(stage != "embed" for stage in table["stage"].to_pylist())
+    lost = without_codes(table).num_rows
     counters = {
         **manifest.counters,
         "tracks": manifest.counters["tracks"] + lost,

@@ -69,6 +69,11 @@ def tracks_per_part(n_tracks: int) -> int:
     return max(MIN_TRACKS, grown, math.ceil(n_tracks / MAX_PARTS))
 
 
+def count_parts(n_tracks: int) -> int:
+    """How many parts so many tracks are cut into."""
+    return -(-n_tracks // tracks_per_part(n_tracks))
+
+
 def catalog_path(run: Run) -> str:
     """Where a run keeps its catalogue, one row group a part."""
     return io.join(run.work, "catalog.parquet")

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -55,9 +56,7 @@ public lists: replace them by your own. All tracks are taken to be readable, and
 mean; of a catalogue whose lengths are unknown, give --minutes."""
 
 
-def options_from(args: argparse.Namespace) -> PlanOptions:
-    """The options of ``hashbeam plan``; raises UsageError that names every flag that is wrong."""
-    return plan_options(args)
+options_from = plan_options
 
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
@@ -162,14 +161,14 @@ def _speeds(
         tables = usual.scaled(options.table_cpu_s / POSTINGS_CPU_S)
     if options.codes_cpu_s is not None:
         tables = dataclasses.replace(tables, codes_cpu_s=options.codes_cpu_s)
-    given = {
+    given: dict[str, Any] = {
         "hash_cpu_s_per_hour": options.hash_cpu_s,
         "verify_cpu_s_per_gb": options.verify_cpu_s,
         "start_s": options.start_s,
         "worker_bytes": options.worker_bytes,
     }
     changes = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(speeds, tables=tables, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(speeds, tables=tables, **changes)
 
 
 def _bytes_per_s(options: PlanOptions, past: Past | None, measured: Measured | None) -> float:

@@ -15,6 +15,7 @@ from pipelines.versions import (
     Manifest,
     current_version,
     dump_json,
+    folder_of,
     is_temporary,
     is_version,
     read_pointer,
@@ -45,9 +46,9 @@ def publish(index: str, manifest: Manifest) -> None:
             f"{manifest.parent}; run `hashbeam reindex --index {index}`"
         )
     folder = version_path(index, manifest.version)
-    prefix = f"{VERSIONS}/{manifest.version}/"
+    prefix, named = folder_of(manifest.version), manifest.every_file()
     sizes = io.list_files(folder)
-    for path, size in manifest.every_file().items():
+    for path, size in named.items():
         found = sizes.get(path.removeprefix(prefix)) if path.startswith(prefix) else size
         if found != size:
             raise HashbeamError(
@@ -58,7 +59,7 @@ def publish(index: str, manifest: Manifest) -> None:
         raise _raced(index)
     if not is_remote(index):
         # One of them may have been made by a process that was killed before it was durable.
-        own = {os.path.dirname(path) for path in manifest.every_file() if path.startswith(prefix)}
+        own = {os.path.dirname(path) for path in named if path.startswith(prefix)}
         above = [folder, io.join(index, VERSIONS), index, os.path.dirname(index.rstrip("/"))]
         io.sync_folders([*(io.join(index, name) for name in sorted(own)), *above])
     move_pointer(index, manifest.version, published)
@@ -108,11 +109,10 @@ def past_versions(index: str) -> list[str]:
 def finish_publication(index: str, manifest: Manifest) -> None:
     """Deletes what the run that made a published version has left; harmless when repeated."""
     folder = version_path(index, manifest.version)
-    named = manifest.every_file()
-    gone = []
+    prefix, named, gone = folder_of(manifest.version), manifest.every_file(), list[str]()
     for name in sorted(io.list_files(folder)):
-        attempt = name.split("/", 1)[0] in KINDS and f"{VERSIONS}/{manifest.version}/{name}"
-        if (attempt and attempt not in named) or is_temporary(name):
+        of_attempt = name.split("/", 1)[0] in KINDS
+        if (of_attempt and prefix + name not in named) or is_temporary(name):
             gone.append(io.join(folder, name))
     gone += [io.join(index, name) for name in io.list_dir(index) if is_temporary(name)]
     work = io.join(folder, "work")

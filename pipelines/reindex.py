@@ -29,9 +29,10 @@ from pipelines.options import (
     add_job_arguments,
     workers,
 )
+from pipelines.reindexing.begin import ReindexOptions, look_for_changes
 from pipelines.reindexing.remodel import look_before, remodel, takes_over
 from pipelines.reindexing.rivals import QUERIES
-from pipelines.reindexing.run import ReindexOptions, look_for_changes, reindex
+from pipelines.reindexing.run import reindex
 from pipelines.runner import make_pipeline_options
 from pipelines.summary import Summary, read_summary, summary_of
 from pipelines.versions import Manifest, open_manifest
@@ -132,7 +133,9 @@ def run(args: argparse.Namespace, beam_args: Sequence[str]) -> int:
         if takes_over(options.model, manifest):
             changes, cost = look_before(options, manifest, catalog, pipeline_options)
         else:
-            changes = look_for_changes(options, manifest, catalog, pipeline_options)
+            changes = look_for_changes(
+                options.index, manifest, catalog, pipeline_options, options.asked
+            )
             cost = changes.estimate(catalog)
         told = preview(options.index, manifest, changes, cost)
         print(json.dumps(told) if options.json else as_text(told))

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from hashing.errors import HashbeamError
-from hashing.tables import ShardStats, merge_stats
 from pipelines import io
 from pipelines.gather import failure_kinds, total
+from pipelines.gating.balance import table_stats
 from pipelines.gating.bounds import Gate
 from pipelines.records import Record
 from pipelines.runs import Receipt
@@ -165,7 +165,7 @@ def summarise(
     hash_cpu_s = _total(fresh, "cpu_s")
     fresh_audio_s = _total(fresh, "audio_s") - _total(fresh, "audio_kept_s")
     built = [shard for shard in shards if shard.started >= launched]
-    tables = _table_stats(shards)
+    tables = list(table_stats(shards).values())
     files, counters = manifest.files, manifest.counters
     in_tables = files.select(kind="tables")
     table_bytes, postings = sum(in_tables.column("bytes")), sum(in_tables.column("rows"))
@@ -235,22 +235,6 @@ def summary_of(index: str, version: str) -> Summary | None:
     path = version_path(index, version, "run.json")
     data = io.read_if_exists(path)
     return None if data is None else Summary.from_json(load_json(data, path), path)
-
-
-def _table_stats(shards: Sequence[Receipt]) -> list[ShardStats]:
-    """The balance of each table of each segment."""
-    ranges: dict[tuple[int | None, int | None], list[ShardStats]] = {}
-    for shard in shards:
-        counters, place = shard.counters, shard.files[0]
-        ranges.setdefault((place.segment, place.table), []).append(
-            ShardStats(
-                postings=int(counters["postings"]),
-                distinct_keys=int(counters["distinct_keys"]),
-                max_bucket=int(counters["max_bucket"]),
-                entropy_bits=counters["entropy_bits"],
-            )
-        )
-    return [merge_stats(stats) for stats in ranges.values()]
 
 
 def _total(receipts: Sequence[Receipt], counter: str) -> float:

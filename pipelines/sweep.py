@@ -19,7 +19,7 @@ from pipelines.history import published_versions
 from pipelines.lock import LEASE_S, IndexLock
 from pipelines.look import GONE, look_at
 from pipelines.stores import is_remote, local
-from pipelines.versions import KINDS, Manifest, is_temporary, read_manifest
+from pipelines.versions import KINDS, Manifest, folder_of, is_temporary, read_manifest
 
 # A worker of a run whose launcher has died may still write: what is younger stays.
 GRACE_S = LEASE_S
@@ -74,7 +74,7 @@ def plan_sweep(
     old = _older(index, list(files), grace_s)
     chosen, deleted, unfinished = list[str](), list[str](), list[str]()
     for version, paths in sorted(by_version.items()):
-        own = f"versions/{version}/"
+        own = folder_of(version)
         if version in kept or not version:
             left = [path for path in paths if path not in needed and _is_rubbish(path, own)]
         elif f"{own}manifest.json" in files:
@@ -95,13 +95,12 @@ def plan_sweep(
     young = [v for v in deleted if f"versions/{v}/manifest.json" not in old]
     stay = [[version] for version in young]
     chosen = [path for path in chosen if path in old and path.split("/")[1:2] not in stay]
-    first = [path for path in chosen if path.endswith("/manifest.json") and path.count("/") == 2]
     return Sweep(
         kept=kept,
         deleted=[version for version in deleted if version not in young],
         unfinished=unfinished,
-        manifests=first,
-        files=[path for path in chosen if path not in set(first)],
+        manifests=[path for path in chosen if _is_manifest(path)],
+        files=[path for path in chosen if not _is_manifest(path)],
         bytes=sum(files[path] for path in chosen),
     )
 
@@ -128,8 +127,12 @@ def _delete(index: str, paths: list[str], lock: IndexLock) -> None:
 
 def _named(manifest: Manifest) -> set[str]:
     """Every file that a version needs."""
-    own = (f"versions/{manifest.version}/{name}" for name in ("manifest.json", "run.json"))
+    own = (folder_of(manifest.version) + name for name in ("manifest.json", "run.json"))
     return {*manifest.every_file(), *own}
+
+
+def _is_manifest(path: str) -> bool:
+    return path.endswith("/manifest.json") and path.count("/") == 2
 
 
 def _is_rubbish(path: str, own: str) -> bool:

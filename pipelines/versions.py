@@ -215,11 +215,22 @@ class Manifest(Record):
     format_version: int = FORMAT_VERSION
     also: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
+    def entries(self) -> list[FileEntry]:
+        """All that the version consists of, removals at the end."""
+        removals = (segment.removals for segment in self.segments)
+        return [*self.files, *(entry for entry in removals if entry is not None)]
+
     def every_file(self) -> dict[str, int]:
-        """Path → bytes of all that the version consists of, removals too."""
-        removals = [segment.removals for segment in self.segments if segment.removals]
-        named = zip(self.files.column("path"), self.files.column("bytes"), strict=True)
-        return dict(named) | {entry.path: entry.bytes for entry in removals}
+        """Path → bytes of `entries`."""
+        return {entry.path: entry.bytes for entry in self.entries()}
+
+    def is_own(self, path: str) -> bool:
+        """Whether a file was made by the version itself, not by one before it."""
+        return path.startswith(folder_of(self.version))
+
+    def also_digests(self) -> dict[str, str]:
+        """What there is beside codes → digest of the model that made it."""
+        return {name: model["digest"] for name, model in self.also.items()}
 
 
 def utc_now() -> str:
@@ -234,6 +245,15 @@ def version_path(index: str, version: str, *parts: str) -> str:
     'music.index/versions/000001/manifest.json'
     """
     return io.join(index, VERSIONS, version, *parts)
+
+
+def folder_of(version: str) -> str:
+    """What the paths of a version's own files begin with, within the index.
+
+    >>> folder_of("000001")
+    'versions/000001/'
+    """
+    return f"{VERSIONS}/{version}/"
 
 
 def dump_json(record: Record) -> bytes:

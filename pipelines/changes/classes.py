@@ -123,10 +123,6 @@ class Changes:
         """The rows of some classes, in order of track_id."""
         return self.table.filter(pc.is_in(self.table["class"], pa.array(classes)))
 
-    def gone(self) -> pa.Table:
-        """``segment`` and ``ordinal`` of the tracks whose codes go from where they are."""
-        return self.of(*REMOVED).select(["segment", "ordinal"])
-
     @property
     def nothing(self) -> bool:
         """Whether the version says what the catalogue says already."""

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from hashing.errors import IndexFormatError
 from pipelines.changes.classes import CLASSES, PLACED, REASONS, Asked, rows_of
 from pipelines.file_state import FILE_STATE
+from pipelines.live import failed_beside
 from pipelines.look import GONE, checksums, look_at
 
 Bools = npt.NDArray[np.bool_]
@@ -72,7 +73,8 @@ def compare(
     if asked.force:
         found.settle(found.open, _DIFFERENT, "forced")
     found.judge(files, counts)
-    classes = found.classes(asked.retry_failed, _positions(kept["track_id"], _unheard(failed)) >= 0)
+    unheard = failed.filter(failed_beside(failed))["track_id"]
+    classes = found.classes(asked.retry_failed, _positions(kept["track_id"], unheard) >= 0)
     shown = classes != CLASS["unchanged"]
     counts["tracks_unchanged"] = int((~shown).sum())
     parts.append(found.rows(classes, shown))
@@ -204,10 +206,6 @@ def _before(indexed: pa.Table, failed: pa.Table, at: Any, failed_at: Any) -> pa.
         for name in live.column_names
     }
     return pa.table(columns)
-
-
-def _unheard(failed: pa.Table) -> Any:
-    return failed.filter(pc.fill_null(pc.equal(failed["stage"], "embed"), False))["track_id"]
 
 
 def _catalog_rows(table: pa.Table, name: str, reason: str) -> pa.Table:

@@ -137,13 +137,12 @@ def find_changes_on_beam(
     live = sum(segment.tracks for segment in manifest.segments)
     partitions = partitions or -(-max(catalog.num_rows, live, 1) // PARTITION_TRACKS)
     job = FindChanges(index, manifest, path, catalog.num_rows, folder, partitions, asked, files)
-    for partition in range(partitions):  # one that has no tracks leaves nothing
-        io.remove(partition_path(folder, partition, partitions))
+    names = [partition_path(folder, partition, partitions) for partition in range(partitions)]
+    io.remove_all(names)  # a partition that has no tracks leaves nothing
     run_pipeline(lambda pipeline: pipeline | "find changes" >> job, options)
     parts, counts = list[pa.Table](), Counter[str]()
     present = set(io.list_dir(folder))
-    for partition in range(partitions):
-        name = partition_path(folder, partition, partitions)
+    for name in names:
         if name.rsplit("/", 1)[-1] in present:
             found = read_changes(name)
             parts.append(found.table)

@@ -34,7 +34,7 @@ from pipelines import io, parquet
 from pipelines.gating.bounds import Bounds, Gate
 from pipelines.runs import Receipt
 from pipelines.stores import side_by_side
-from pipelines.versions import VERSIONS, Manifest
+from pipelines.versions import Manifest
 
 # Files of tracks that are read to see whether they are copies, and the share of different ones
 # below which balance says nothing of the hasher: of four copies each 2 of some 16 bits are lost.
@@ -68,10 +68,7 @@ def mostly_copies(index: str, manifest: Manifest) -> bool:
     By a seeded sample of the files; a track whose content is not known counts as different. Files
     that cannot be read are told of by other gates.
     """
-    own = f"{VERSIONS}/{manifest.version}/"
-    paths = [
-        path for path in manifest.files.select(kind="tracks").column("path") if path.startswith(own)
-    ]
+    paths = list(filter(manifest.is_own, manifest.files.select(kind="tracks").column("path")))
     chosen = np.random.default_rng(0).permutation(len(paths))[:COPIES_FILES].tolist()
     read = functools.partial(parquet.read_table, columns=["content"], small=True)
     places = [io.join(index, paths[number]) for number in chosen]

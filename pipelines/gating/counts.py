@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from pipelines.gather import failure_kinds, total
 from pipelines.gating.bounds import Bounds, Gate
 from pipelines.live import count_live
 from pipelines.runs import Receipt
@@ -16,16 +16,9 @@ def count_failed(parts: Iterable[Receipt]) -> tuple[int, int, dict[str, int]]:
 
     A track that has codes but not the artist embedding that was asked for has failed, too.
     """
-    tried = failed = 0
-    kinds: Counter[str] = Counter()
-    for part in parts:
-        counters = part.counters
-        tried += int(counters["tracks"])
-        failed += int(counters["tracks_failed"]) + int(counters.get("tracks_not_embedded", 0))
-        for name, count in counters.items():
-            if name.startswith("failed_"):
-                kinds[name.removeprefix("failed_")] += int(count)
-    return tried, failed, dict(kinds.most_common())
+    chosen = list(parts)
+    failed = total(chosen, "tracks_failed") + total(chosen, "tracks_not_embedded")
+    return total(chosen, "tracks"), failed, failure_kinds(chosen)
 
 
 def gate_failures(tracks: int, failed: int, bounds: Bounds) -> Gate:

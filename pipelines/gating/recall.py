@@ -13,14 +13,13 @@ from hashing.errors import HashbeamError
 from pipelines.gating.bounds import Bounds, Gate
 from pipelines.gating.stored import StoredCodes
 from pipelines.live import removed_ordinals
-from pipelines.versions import VERSIONS, Manifest
+from pipelines.versions import Manifest
 
 
 def new_segments(manifest: Manifest) -> list[int]:
     """Segments whose tables lie in the version's own folder, in order."""
-    own = f"{VERSIONS}/{manifest.version}/"
     tables = manifest.files.tuples("path", "segment", kind="tables")
-    return sorted({segment for path, segment in tables if path.startswith(own)})
+    return sorted({segment for path, segment in tables if manifest.is_own(path)})
 
 
 def gate_self_recall(index: str, manifest: Manifest, hasher: Hasher, bounds: Bounds) -> Gate:

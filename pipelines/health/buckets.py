@@ -208,7 +208,7 @@ def bucket_sizes(shard: Shard) -> Ints:
 def _sizes_of(index: str, one: _Range) -> Ints | str:
     """Sizes of the buckets of a shard, or what is wrong with it."""
     try:
-        shard = open_directory(io.join(index, one.path), one.size)
+        shard = _open_directory(io.join(index, one.path), one.size)
         sizes = bucket_sizes(shard)
         if int(sizes.sum()) != one.postings:
             raise found_damaged(f"{shard.name}: its directory does not add up")
@@ -217,7 +217,7 @@ def _sizes_of(index: str, one: _Range) -> Ints | str:
     return sizes
 
 
-def open_directory(path: str, size: int) -> Shard:
+def _open_directory(path: str, size: int) -> Shard:
     """A shard of `size` bytes on any store, of which header and directory alone are read.
 
     Its postings are memory that nothing has touched: zeros.

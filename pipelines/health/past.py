@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from hashing.errors import HashbeamError
-from pipelines import io
 from pipelines.changes.classes import CLASSES
 from pipelines.history import Version, list_versions
-from pipelines.summary import Summary
-from pipelines.versions import Manifest, load_json, read_manifest, version_path
+from pipelines.summary import Summary, summary_of
+from pipelines.versions import Manifest, read_manifest
 
 SHOWN = 12  # versions, the newest: each takes two small files to read
 
@@ -61,10 +60,8 @@ def examine_history(index: str, manifest: Manifest, *, shown: int = SHOWN) -> Hi
 
 def read_run(index: str, version: str) -> Summary | None:
     """The summary of the run that made a version; None where it is missing or cannot be read."""
-    path = version_path(index, version, "run.json")
     try:
-        data = io.read_if_exists(path)
-        return None if data is None else Summary.from_json(load_json(data, path), path)
+        return summary_of(index, version)
     except HashbeamError:
         return None
 

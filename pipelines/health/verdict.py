@@ -101,9 +101,8 @@ def _failures(failures: Failures, tracks: int) -> Finding:
     value = f"{failures.total:,}"
     if not failures.total:
         return Finding("Failed tracks", GOOD, "none", "every track of the catalogue is indexed")
-    kind = failures.kinds[0] if failures.kinds else None
-    most = f", most often {kind.error}" if kind and len(failures.kinds) > 1 else ""
-    most = f", all {kind.error}" if kind and len(failures.kinds) == 1 else most
+    often = "all" if len(failures.kinds) == 1 else "most often"
+    most = f", {often} {failures.kinds[0].error}" if failures.kinds else ""
     said = f"{_percent(share)} of the catalogue{most}"
     if share > MAX_FAILURES:
         advice = "Mend what is listed below, then `hashbeam reindex`: what has changed is retried."

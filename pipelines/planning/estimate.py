@@ -9,7 +9,6 @@ from pipelines.planning.content import MATRIX_FILE_BYTES, Content
 from pipelines.planning.layout import Layout, plan_layout
 from pipelines.planning.speeds import Speeds
 from pipelines.planning.workload import Workload
-from pipelines.tables import KEPT_SNIPPETS
 
 GB = 1e9
 
@@ -212,7 +211,7 @@ def _build_stages(
             layout.shards,
             _codes_read(layout, sizes["codes"]),
             sizes["tables"],
-            _table_memory(layout, sizes["codes"] / layout.parts),
+            _table_memory(layout, sizes["codes"]),
         ),
         # One process, the one that was started by hand or by a timer, looks at all of it.
         Stage(
@@ -231,22 +230,20 @@ def _codes_read(layout: Layout, codes_bytes: float) -> float:
     read = 0.0
     for segment in layout.segments:
         share = segment.snippets / max(1, layout.snippets)
-        times = 1 if segment.snippets <= KEPT_SNIPPETS else layout.n_tables * segment.n
-        read += codes_bytes * share * times
+        read += codes_bytes * share * layout.reads(segment)
     return read
 
 
-def _table_memory(layout: Layout, part_bytes: float) -> float:
+def _table_memory(layout: Layout, codes_bytes: float) -> float:
     """Peak of a worker that builds the largest shard: postings, keys, directory, codes."""
     most = 0.0
     for segment in layout.segments:
         postings = 8 * segment.postings / segment.n
         # Keys and their places, and a directory that is made and then written.
         directory = segment.directory_bytes + 8 * segment.distinct_keys
-        held = min(segment.snippets, KEPT_SNIPPETS) * part_bytes * layout.parts
-        kept = held / max(1, layout.snippets) if segment.snippets <= KEPT_SNIPPETS else 0.0
-        most = max(most, postings + directory + kept)
-    return PROCESS_BYTES + most + 2 * part_bytes
+        share = segment.snippets / max(1, layout.snippets) if segment.kept else 0.0
+        most = max(most, postings + directory + codes_bytes * share)
+    return PROCESS_BYTES + most + 2 * codes_bytes / layout.parts
 
 
 def _catalog_bytes(workload: Workload, content: Content) -> float:

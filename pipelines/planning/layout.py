@@ -9,8 +9,8 @@ from typing import Any
 from hashing.quantizers import Quantizer
 from hashing.table_format import DENSE, RANKED, ShardHeader
 from hashing.tables import plan_key_ranges, plan_segments, plan_shard
-from pipelines.parts import tracks_per_part
-from pipelines.tables import choose_key_bits_of
+from pipelines.parts import count_parts, tracks_per_part
+from pipelines.tables import KEPT_SNIPPETS, choose_key_bits_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,11 @@ class Ranges:
     table_bytes: int
     distinct_keys: int
     directory_bytes: int
+
+    @property
+    def kept(self) -> bool:
+        """Whether a worker keeps the codes in memory while it builds all tables of them."""
+        return self.snippets <= KEPT_SNIPPETS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +75,10 @@ class Layout:
     def table_bytes(self) -> int:
         """Of all tables together."""
         return self.n_tables * sum(segment.table_bytes for segment in self.segments)
+
+    def reads(self, segment: Ranges) -> int:
+        """How often the codes of a segment are read: once, or for each shard made of them."""
+        return 1 if segment.kept else self.n_tables * segment.n
 
     @property
     def bucket(self) -> float:
@@ -113,8 +122,7 @@ def plan_layout(
     >>> [(segment.parts, segment.n) for segment in layout.segments]
     [(3665, 135), (431, 16)]
     """
-    per_part = tracks_per_part(tracks)
-    parts = math.ceil(tracks / per_part)
+    per_part, parts = tracks_per_part(tracks), count_parts(tracks)
     chosen = plan_segments(_shares(numbers, parts))
     heard = _shares(snippets, parts)
     sizes = [sum(heard[part] for part in segment) for segment in chosen]

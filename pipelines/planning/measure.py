@@ -25,7 +25,7 @@ from hashing.quantizers import Quantizer
 from hashing.synthesis import render_track
 from pipelines import parquet
 from pipelines.options import DECODE_TIMEOUT_S, MAX_TRACK_HOURS
-from pipelines.parts import MIN_TRACKS, HashJob, hash_part, tracks_per_part, write_parts
+from pipelines.parts import MIN_TRACKS, HashJob, count_parts, hash_part, write_parts
 from pipelines.plain import write_plain
 from pipelines.planning.speeds import (
     FILE_CPU_S,
@@ -153,7 +153,7 @@ def _run(folder: str, hasher: Hasher, tracks: int) -> Run:
         model_name=hasher.model.name,
         options={},
         n_tracks=tracks,
-        n_parts=-(-tracks // tracks_per_part(tracks)),
+        n_parts=count_parts(tracks),
         created=utc_now(),
     )
     return Run(folder, plan)
@@ -179,7 +179,7 @@ def _build(folder: str, hasher: Hasher) -> TableSpeeds:
     reading, building = list[float](), list[float]()
     for number in range(ROUNDS + 1):
         # The first is small and pays for libraries that are loaded late.
-        segment = _random_segment(folder, quantizer, TABLE_SNIPPETS if number else 1000, number)
+        segment = random_segment(folder, quantizer, TABLE_SNIPPETS if number else 1000, number)
         first, second = (
             build_table(run, segment, task, quantizer).counters["cpu_s"]
             for task in (
@@ -196,7 +196,8 @@ def _build(folder: str, hasher: Hasher) -> TableSpeeds:
     return TableSpeeds(factor * SHARD_CPU_S, factor * FILE_CPU_S, postings, codes)
 
 
-def _random_segment(folder: str, quantizer: Quantizer, snippets: int, seed: int) -> SegmentCodes:
+def random_segment(folder: str, quantizer: Quantizer, snippets: int, seed: int) -> SegmentCodes:
+    """One track of random codes in files of `folder`, as index runs write it."""
     packed = np.random.default_rng(seed).bytes(snippets * quantizer.code_bytes)
     code = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(quantizer.code_bytes), snippets, [None, pa.py_buffer(packed)]

@@ -6,7 +6,6 @@ import dataclasses
 
 from hashing.encoders import Hasher
 from pipelines.planning.layout import Layout
-from pipelines.tables import KEPT_SNIPPETS
 
 # CPU seconds of the pieces of a table, measured in turns on one core of a shared Xeon server with
 # codes of 32 and 58 bytes: of a shard (open, directory, receipt), of a file of codes (footer and
@@ -82,8 +81,7 @@ class TableSpeeds:
         """
         cpu_s = 0.0
         for segment in layout.segments:
-            kept = segment.snippets <= KEPT_SNIPPETS
-            reads = 1 if kept else layout.n_tables * segment.n
+            reads = layout.reads(segment)
             keys = KEY_SHARE * self.postings_cpu_s * layout.n_tables * (segment.n - 1)
             calls = CALL_SHARE * layout.n_tables * segment.n
             cpu_s += (reads + calls) * segment.parts * self.file_cpu_s

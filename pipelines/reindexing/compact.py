@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from hashing.encoders import Hasher
-from pipelines import io
+from pipelines.also import artist_folder, models_beside
 from pipelines.execution import Work, execute
 from pipelines.gates import NOTHING_DECODED
 from pipelines.gather import Built, gather_segments
@@ -16,24 +16,22 @@ from pipelines.index_job import IndexJob
 from pipelines.lock import IndexLock
 from pipelines.opened import find_hasher
 from pipelines.parts import HashJob
-from pipelines.publication import finish_publication
 from pipelines.reindexing.compaction import Compaction, plan_compaction
 from pipelines.reindexing.failures import failure_files
 from pipelines.reindexing.merging import Source, merged_rows, write_merged
-from pipelines.reindexing.run import artist_model
 from pipelines.reindexing.start import (
     clear_temporary,
     find_start,
     give_up,
     next_version,
+    open_parent,
     start_run,
     wanted_plan,
 )
 from pipelines.runner import make_pipeline_options
 from pipelines.runs import Receipt, Run
 from pipelines.summary import Summary
-from pipelines.tables import choose_key_bits, read_segments
-from pipelines.versions import Files, Manifest, open_manifest, utc_now, version_path
+from pipelines.versions import Files, Manifest, open_manifest, utc_now
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,26 +64,24 @@ def compact(
     pipeline_options = make_pipeline_options(options.workers, beam_args)
     manifest = open_manifest(options.index)
     hasher = find_hasher(manifest, options.model)
-    artist = artist_model(options.artist_model, manifest)
+    beside = models_beside(manifest, options.artist_model)
     with IndexLock(options.index) as lock:
-        parent = open_manifest(options.index)
+        parent = open_parent(options.index)
         plan = plan_compaction(parent, hasher.quantizer, whole=options.whole)
         if plan is None:
-            if io.is_dir(version_path(options.index, parent.version, "work")):
-                finish_publication(options.index, parent)  # this very command had been killed then
             return None
         asked = {
             "compact": plan.segments,
             "key_bits": plan.key_bits,
             "keep_embeddings": parent.compared == "embeddings",
-            "also": {name: model["digest"] for name, model in parent.also.items()},
+            "also": parent.also_digests(),
         }
         wanted = wanted_plan(parent, parent.catalog_digest, asked, parent.model)
-        start = find_start(options.index, wanted)
+        chosen = [one for one in parent.segments if one.id in plan.segments]
+        source = Source(options.index, parent, chosen)
+        start = find_start(options.index, parent, wanted)
         run = start.run
         if run is None:
-            chosen = [one for one in parent.segments if one.id in plan.segments]
-            source = Source(options.index, parent, chosen)
             run = start_run(
                 options.index,
                 next_version(options.index),
@@ -97,11 +93,12 @@ def compact(
         clear_temporary(run)
         give_up(options.index, list(start.given_up))
         key_bits = None if plan.whole else plan.key_bits
-        job = take_over(run, hasher, parent, key_bits, [(options.index, parent)], artist)
+        job = take_over(run, hasher, parent, key_bits, [source], artist_folder(beside))
         work = Work(
             "compact",
             run,
             hasher,
+            parent,
             lambda receipts: _compacted(run, receipts, parent, plan, hasher),
             options.bounds,
             job,
@@ -116,7 +113,7 @@ def take_over(
     hasher: Hasher,
     like: Manifest,
     key_bits: int | None,
-    sources: Sequence[tuple[str, Manifest]],
+    sources: Sequence[Source],
     artist: str,
 ) -> IndexJob:
     """The job of a run that decodes nothing; its index is to be `like` the sources.
@@ -130,7 +127,7 @@ def take_over(
         max_seconds=0.0,
         timeout_s=0.0,
         embeddings=like.compared == "embeddings",
-        sources=tuple((index, manifest.version) for index, manifest in sources),
+        sources=tuple((source.index, source.manifest.version) for source in sources),
         decodes=False,
     )
     return IndexJob(work, str(hasher.model.path), hasher.quantizer, key_bits, 1.0, artist)
@@ -143,9 +140,7 @@ def _compacted(
     plan: Compaction,
     hasher: Hasher,
 ) -> tuple[Manifest, Built]:
-    key_bits = plan.key_bits
-    if plan.whole:
-        key_bits = choose_key_bits(read_segments(run, receipts), hasher.quantizer)
+    key_bits = None if plan.whole else plan.key_bits
     built = gather_segments(run, receipts, hasher.quantizer, key_bits)
     kept = [segment for segment in parent.segments if segment.id not in plan.segments]
     stay = {segment.id for segment in kept}
@@ -164,7 +159,7 @@ def _compacted(
         parent,
         version=run.version,
         parent=parent.version,
-        key_bits=key_bits,
+        key_bits=built.key_bits,
         segments=segments,
         files=Files.of(files),
         counters=counters,

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from pipelines import parquet
 from pipelines.changes.classes import Changes
-from pipelines.live import failed_tracks
+from pipelines.live import failed_beside, failed_tracks
 from pipelines.part_files import stamp
 from pipelines.runs import Run, new_attempt
 from pipelines.track_tables import TRACK_FAILURES
@@ -31,7 +31,7 @@ def carry_failures(
     old = failure_files(parent.files)
     tables = map(whole, failed_tracks(run.index, parent))
     table = pa.concat_tables([TRACK_FAILURES.empty_table(), *tables]).combine_chunks()
-    beside = pc.fill_null(pc.equal(table["stage"], "embed"), False)
+    beside = failed_beside(table)
     lost = pc.is_in(table["track_id"], _ids(changes, "failed"))
     again = pc.is_in(table["track_id"], _ids(changes, "changed", "removed"))
     holds = pc.if_else(beside, pc.invert(again), lost)

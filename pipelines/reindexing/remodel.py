@@ -9,7 +9,6 @@ kept, codes of tracks that have not changed are made of these, and nothing of th
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,22 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from hashing.artists.encoder import ArtistEncoder
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError, ModelError
-from hashing.models import load_model
-from pipelines import io, parquet
+from hashing.models import Model, load_model
+from pipelines.also import artist_folder, models_beside
 from pipelines.catalog import catalog_digest, read_catalog
-from pipelines.changes.classes import CLASSES, HASHED, REMOVED, Changes, Estimate
+from pipelines.changes.classes import HASHED, Asked, Changes, Estimate
 from pipelines.execution import Work, execute
-from pipelines.gather import (
-    Built,
-    forget_failures,
-    make_manifest,
-    part_receipts,
-    total,
-    where_model,
-)
+from pipelines.gather import Built, make_manifest, part_receipts, where_model
 from pipelines.gating.bounds import Gate
 from pipelines.gating.model import gate_model
 from pipelines.index_job import IndexJob
@@ -41,23 +32,17 @@ from pipelines.kept import KEPT
 from pipelines.live import count_live, tracks_of_segment
 from pipelines.lock import IndexLock
 from pipelines.opened import embedding_dimensions, find_hasher
-from pipelines.parts import HashJob, write_parts
+from pipelines.parts import HashJob
 from pipelines.progress import shows_progress
+from pipelines.reindexing.begin import ReindexOptions, ToDo, begin, look_for_changes, plan_options
+from pipelines.reindexing.counting import count_changes
 from pipelines.reindexing.failures import carry_failures
 from pipelines.reindexing.rivals import Rival, compare
-from pipelines.reindexing.run import ReindexOptions, Result, artist_model, look_for_changes
-from pipelines.reindexing.start import (
-    clear_temporary,
-    find_start,
-    give_up,
-    next_version,
-    start_run,
-    wanted_plan,
-)
-from pipelines.reindexing.work import keep_changes, kept_changes
+from pipelines.reindexing.run import Result
+from pipelines.reindexing.start import open_parent, wanted_plan
 from pipelines.runner import make_pipeline_options
-from pipelines.runs import Plan, Receipt, Run
-from pipelines.versions import Files, Manifest, open_manifest, version_path
+from pipelines.runs import Receipt, Run
+from pipelines.versions import Files, Manifest, open_manifest
 
 
 def takes_over(model: str | None, manifest: Manifest) -> bool:
@@ -114,32 +99,34 @@ def remodel(options: ReindexOptions, beam_args: Sequence[str] = ()) -> Result:
     pipeline_options = make_pipeline_options(options.workers, beam_args)
     open_manifest(options.index)  # what is no index gets no lock
     with IndexLock(options.index) as lock:
-        published = open_manifest(options.index)
-        takeover = plan_takeover(options, published)
-        asked = _asked(options, published, takeover)
-        wanted = wanted_plan(
-            published, catalog_digest(catalog), asked, where_model(takeover.new.model)
-        )
-        start = find_start(options.index, wanted)
-        parent, run = start.parent, start.run
-        if run is None:
-            version = next_version(options.index)
-            folder = version_path(options.index, version, "work", "changes")
-            changes = look_for_changes(
-                _for_changes(options, takeover), parent, catalog, pipeline_options, folder
+        parent = open_parent(options.index)
+        takeover = plan_takeover(options, parent)
+        asked = {
+            **plan_options(options, parent, keep_embeddings=takeover.keeps),
+            "recodes": takeover.recodes,
+        }
+        new = where_model(takeover.new.model)
+        wanted = wanted_plan(parent, catalog_digest(catalog), asked, new)
+
+        def find(folder: str) -> Changes:
+            return look_for_changes(
+                options.index,
+                parent,
+                catalog,
+                pipeline_options,
+                _for_changes(options, takeover),
+                folder,
             )
-            run = _start(options.index, version, parent, wanted, changes, catalog, takeover)
-        else:
-            clear_temporary(run)
-            changes = kept_changes(run)
-            _say(options, f"goes on with the run that was stopped (version {run.version})")
-        for version, reason in start.given_up.items():
-            _say(options, f"the unfinished run of version {version} is given up: {reason}")
-        give_up(options.index, list(start.given_up))
-        if published.compared == "embeddings" and not takeover.keeps:
-            _say(options, "the new model has no embeddings: queries are compared with codes")
-        if options.retry_failed:
-            forget_failures(run)
+
+        def plan(changes: Changes) -> ToDo:
+            if not takeover.recodes:
+                return ToDo(catalog)
+            return ToDo(recoded_rows(options.index, parent, changes, catalog))
+
+        run, changes = begin(options, parent, wanted, find, plan)
+        assert run is not None
+        if parent.compared == "embeddings" and not takeover.keeps:
+            options.say("the new model has no embeddings: queries are compared with codes")
         work = _Work(options, takeover, run, parent, changes, catalog)
         manifest, summary = execute(work.to_do(pipeline_options), options, lock, launched)
     return Result(manifest, changes, summary)
@@ -156,9 +143,8 @@ def look_before(
     Raises: as `plan_takeover`.
     """
     takeover = plan_takeover(options, published)
-    changes = look_for_changes(
-        _for_changes(options, takeover), published, catalog, pipeline_options
-    )
+    asked = _for_changes(options, takeover)
+    changes = look_for_changes(options.index, published, catalog, pipeline_options, asked)
     cost = changes.estimate(catalog)
     if takeover.recodes:
         return changes, cost
@@ -169,39 +155,9 @@ def look_before(
     return changes, Estimate(tracks, cost.audio_s + stays, tracks - unknown)
 
 
-def _for_changes(options: ReindexOptions, takeover: Takeover) -> ReindexOptions:
-    """As `options`; a model that must hear the tracks is given those that failed, too."""
-    return dataclasses.replace(options, retry_failed=options.retry_failed or not takeover.recodes)
-
-
-def _asked(options: ReindexOptions, published: Manifest, takeover: Takeover) -> dict[str, Any]:
-    """What of the options changes the result, as a plan has it."""
-    also = {name: model["digest"] for name, model in published.also.items()}
-    return {
-        "max_track_hours": options.max_track_hours,
-        "keep_embeddings": takeover.keeps,
-        "recodes": takeover.recodes,
-        "force": options.force,
-        **({"also": also} if also else {}),
-    }
-
-
-def _start(
-    index: str,
-    version: str,
-    parent: Manifest,
-    wanted: Plan,
-    changes: Changes,
-    catalog: pa.Table,
-    takeover: Takeover,
-) -> Run:
-    rows = recoded_rows(index, parent, changes, catalog) if takeover.recodes else catalog
-
-    def write(run: Run) -> None:
-        keep_changes(run, changes)
-        write_parts(run, rows)
-
-    return start_run(index, version, parent, wanted, write, n_tracks=rows.num_rows)
+def _for_changes(options: ReindexOptions, takeover: Takeover) -> Asked:
+    """As `options` ask; a model that must hear the tracks is given those that failed, too."""
+    return Asked(options.force, options.retry_failed or not takeover.recodes)
 
 
 def recoded_rows(index: str, parent: Manifest, changes: Changes, catalog: pa.Table) -> pa.Table:
@@ -261,57 +217,39 @@ class _Work:
             decodes=not recodes or self.changes.of(*HASHED).num_rows > 0,
             recodes=recodes,
         )
-        artist = artist_model(options.artist_model, self.parent)
+        beside = models_beside(self.parent, options.artist_model)
+        artist = artist_folder(beside)
         return Work(
             "reindex",
             self.run,
             new,
-            lambda receipts: self._finish(receipts, artist),
+            self.parent,
+            lambda receipts: self._finish(receipts, beside),
             options.bounds,
             IndexJob(job, str(new.model.path), new.quantizer, None, 1.0, artist),
             pipeline_options,
             self._compare,
         )
 
-    def _finish(self, receipts: Mapping[str, Receipt], artist: str) -> tuple[Manifest, Built]:
-        also = {"artist": ArtistEncoder.load(artist).model} if artist else {}
-        manifest, built = make_manifest(self.run, receipts, self.takeover.new, None, also)
+    def _finish(
+        self, receipts: Mapping[str, Receipt], beside: Mapping[str, Model]
+    ) -> tuple[Manifest, Built]:
+        manifest, built = make_manifest(self.run, receipts, self.takeover.new, None, beside)
         files = list(manifest.files)
         if self.takeover.recodes:
             files += carry_failures(self.run, self.parent, self.changes, anew=True)
-        counters = manifest.counters | self._counted(manifest, part_receipts(self.run, receipts))
-        return dataclasses.replace(manifest, files=Files.of(files), counters=counters), built
-
-    def _counted(self, manifest: Manifest, parts: list[Receipt]) -> dict[str, int | float]:
-        """Counters of a version with a parent, and those that failures before it go into."""
-        counts, live = self.changes.counts, count_live(manifest)
-        failed = int(counts["tracks_failed"]) + total(parts, "tracks_failed")
-        lost = sum(int(counts[f"tracks_{name}"]) for name in REMOVED if name != "changed")
-        lost += self._lost_now(parts)
-        return {
-            "tracks": live + failed,
-            "tracks_failed": failed,
-            "tracks_added": live - count_live(self.parent) + lost,
-            "tracks_removed": lost,
-            **{f"changes_{name}": int(counts[f"tracks_{name}"]) for name in CLASSES},
-        }
-
-    def _lost_now(self, parts: list[Receipt]) -> int:
-        """How many tracks were live in the parent, under the same name, and failed now."""
-        others = self.changes.of("new", "retried", "renamed")["track_id"].combine_chunks()
-        count = 0
-        for entry in (one for part in parts for one in part.files if one.kind == "failures"):
-            table = parquet.read_table(io.join(self.run.index, entry.path), ["track_id", "stage"])
-            failed = table.filter(pc.not_equal(table["stage"], "embed"))["track_id"]
-            count += pc.sum(pc.invert(pc.is_in(failed, others))).as_py() or 0
-        return count
+        parts, live = part_receipts(self.run, receipts), count_live(manifest)
+        counters = count_changes(self.run, parts, self.parent, self.changes, live)
+        return dataclasses.replace(
+            manifest, files=Files.of(files), counters=manifest.counters | counters
+        ), built
 
     def _compare(self, manifest: Manifest) -> tuple[Gate, dict[str, Any]]:
         """What the gate says, and the figures; nothing where it is not asked."""
         options, old = self.options, self.takeover.old
         if "model" in options.bounds.left_out or old is None:
             return Gate("model", None, None, True, "not asked: --no-gates"), {}
-        _say(options, f"asks both models {options.compare_queries} queries")
+        options.say(f"asks both models {options.compare_queries} queries")
         show = shows_progress(quiet=options.quiet, asked=options.progress)
         rivals = Rival(self.parent, old), Rival(manifest, self.takeover.new)
         how_many = options.compare_queries
@@ -323,8 +261,3 @@ class _Work:
             return Gate("model", None, None, False, f"the models cannot be compared: {error}"), {}
         gate = gate_model(figures, options.bounds)
         return gate, figures
-
-
-def _say(options: ReindexOptions, line: str) -> None:
-    if not options.quiet:
-        print(f"hashbeam reindex: {line}", file=sys.stderr)

@@ -18,10 +18,17 @@ from pipelines.execution import Work, execute
 from pipelines.file_state import FILE_STATE
 from pipelines.gates import NOTHING_DECODED
 from pipelines.gating.bounds import Bounds
-from pipelines.live import failed_tracks, tracks_of_segment
+from pipelines.live import failed_tracks, tracks_of_segment, without_codes
 from pipelines.lock import IndexLock
 from pipelines.opened import find_hasher
-from pipelines.reindexing.start import find_start, give_up, next_version, start_run, wanted_plan
+from pipelines.reindexing.start import (
+    find_start,
+    give_up,
+    next_version,
+    open_parent,
+    start_run,
+    wanted_plan,
+)
 from pipelines.reindexing.succession import next_manifest
 from pipelines.reindexing.work import keep_changes
 from pipelines.versions import Manifest, open_manifest
@@ -77,10 +84,10 @@ def remove_tracks(options: RemoveOptions) -> Removed:
         return _removed(options, find_removed(options.index, manifest, options.ids))
     hasher = find_hasher(manifest, options.model)
     with IndexLock(options.index) as lock:
-        parent = open_manifest(options.index)
+        parent = open_parent(options.index)
         asked = {"remove": sorted(set(options.ids))}
         wanted = wanted_plan(parent, parent.catalog_digest, asked, parent.model)
-        start = find_start(options.index, wanted)
+        start = find_start(options.index, parent, wanted)
         changes, failed = find_removed(options.index, parent, options.ids)
         removed = _removed(options, (changes, failed))
         if not removed.ids:
@@ -98,6 +105,7 @@ def remove_tracks(options: RemoveOptions) -> Removed:
             "remove",
             run,
             hasher,
+            parent,
             lambda receipts: next_manifest(run, receipts, parent, changes, hasher),
             options.bounds,
         )
@@ -121,7 +129,7 @@ def find_removed(index: str, manifest: Manifest, ids: Collection[str]) -> tuple[
             counts["tracks_unchanged"] += table.num_rows - gone.num_rows
             parts += _rows(indexed_side(gone), "removed", INDEXED)
     for table in map(failed_side, failed_tracks(index, manifest)):
-        table = table.filter(pc.fill_null(pc.not_equal(table["stage"], "embed"), True))
+        table = without_codes(table)
         goes = pc.is_in(table["track_id"], wanted)
         failed.update(table.filter(goes)["track_id"].to_pylist())
         parts += _rows(table.filter(pc.invert(goes)), "failed", FAILED)

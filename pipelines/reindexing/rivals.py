@@ -24,7 +24,7 @@ from pipelines.evaluation.accuracy import Result
 from pipelines.evaluation.comparison import Bootstrap
 from pipelines.evaluation.questions import SAMPLE_RATE, Question, Questions, Source, Tracks
 from pipelines.evaluation.systems import OpenedIndex, System, ask, same_audio, systems_of
-from pipelines.live import failed_tracks
+from pipelines.live import failed_tracks, without_codes
 from pipelines.versions import Manifest
 
 # Seconds of the queries and what is done to them, each for a quarter of them; without recordings
@@ -56,13 +56,9 @@ def in_both(index: str, new: Manifest, changes: Changes, catalog: pa.Table) -> p
     # By --force every track counts as changed, without a look at it: it is taken to be the same.
     forced = pc.equal(rows["reason"].cast(pa.string()), "forced")
     others = rows.filter(pc.invert(forced))["track_id"].combine_chunks()
-    tables = [table for table in failed_tracks(index, new) if table.num_rows]
-    lost = [table.filter(pc.not_equal(table["stage"], "embed"))["track_id"] for table in tables]
-    lost_ids = pa.concat_arrays(
-        [pa.array([], pa.string()), *(c for one in lost for c in one.chunks)]
-    )
-    out = pc.or_(pc.is_in(ids, others), pc.is_in(ids, lost_ids))
-    return catalog.filter(pc.invert(out))
+    failed = [without_codes(table)["track_id"] for table in failed_tracks(index, new)]
+    lost = pa.concat_arrays([others, *(chunk for one in failed for chunk in one.chunks)])
+    return catalog.filter(pc.invert(pc.is_in(ids, lost)))
 
 
 def compare(

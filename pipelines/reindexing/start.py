@@ -8,7 +8,7 @@ from typing import Any
 
 from hashing.errors import IndexFormatError
 from pipelines import io
-from pipelines.parts import tracks_per_part
+from pipelines.parts import count_parts
 from pipelines.publication import finish_publication, past_versions
 from pipelines.runs import Plan, Run, load_plan, plan_differences
 from pipelines.versions import (
@@ -29,29 +29,33 @@ class Start:
     """What is known when a run on a published index starts.
 
     Attributes:
-        parent: the published version.
         run: the unfinished run that goes on; None where a new one is to be made.
         given_up: versions of unfinished runs that cannot go on, each with the reason.
     """
 
-    parent: Manifest
     run: Run | None
     given_up: dict[str, str]
 
 
-def find_start(index: str, wanted: Plan) -> Start:
-    """Finds the unfinished run that does what `wanted` says; the caller holds the lock.
+def open_parent(index: str) -> Manifest:
+    """The published version, which a run starts from; the caller holds the lock.
 
-    What only had to be tidied up after the last publication is.
-
-    Args:
-        wanted: catalogue, model, and options; its version, counts and numbers do not matter.
+    What only had to be tidied up after its publication is.
 
     Raises: HashbeamError where nothing is published.
     """
     parent = open_manifest(index)
     if io.is_dir(version_path(index, parent.version, "work")):
         finish_publication(index, parent)
+    return parent
+
+
+def find_start(index: str, parent: Manifest, wanted: Plan) -> Start:
+    """Finds the unfinished run that does what `wanted` says; the caller holds the lock.
+
+    Args:
+        wanted: catalogue, model, and options; its version, counts and numbers do not matter.
+    """
     found, given_up = None, dict[str, str]()
     for version in _unfinished(index):
         try:
@@ -67,7 +71,7 @@ def find_start(index: str, wanted: Plan) -> Start:
             given_up[version] = f"it was with {' and '.join(differences)}"
         else:
             found = Run(index, plan)
-    return Start(parent, found, given_up)
+    return Start(found, given_up)
 
 
 def _unfinished(index: str) -> list[str]:
@@ -129,7 +133,7 @@ def start_run(
         version=version,
         parent=parent.version,
         n_tracks=n_tracks,
-        n_parts=-(-n_tracks // tracks_per_part(n_tracks)),
+        n_parts=count_parts(n_tracks),
         n_edits=n_edits,
         first_part=max((one.first_part + one.n_parts for one in segments), default=0),
         first_segment=max((one.id + 1 for one in segments), default=0),

@@ -11,17 +11,16 @@ import pyarrow.compute as pc
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError
 from pipelines import io, parquet
-from pipelines.changes.classes import CLASSES, REMOVED, Changes
-from pipelines.gather import Built, gather_segments, part_receipts, total
-from pipelines.live import count_live
+from pipelines.changes.classes import REMOVED, Changes
+from pipelines.gather import Built, gather_segments, part_receipts
+from pipelines.live import failed_beside
+from pipelines.reindexing.counting import count_changes
 from pipelines.reindexing.edits import edit_name
 from pipelines.reindexing.failures import carry_failures, failure_files
 from pipelines.reindexing.removals import write_removals
 from pipelines.runs import Receipt, Run
 from pipelines.stores import in_turn, is_remote
 from pipelines.versions import FileEntry, Files, Manifest, Segment, utc_now
-
-CHANGE_COUNTERS = tuple(f"changes_{name}" for name in CLASSES)
 
 
 def next_manifest(
@@ -93,19 +92,11 @@ def _counters(
 ) -> dict[str, int | float]:
     live = sum(segment.live for segment in segments)
     gone = changes.of(*REMOVED)
-    lost = sum(int(changes.counts[f"tracks_{name}"]) for name in ("removed", "renamed"))
-    lost += _changed_and_failed(run, parts, changes)
-    failed = int(changes.counts["tracks_failed"]) + total(parts, "tracks_failed")
     audio_s = parent.counters["audio_s"] - float(pc.sum(gone["duration_s"]).as_py() or 0.0)
-    counters: dict[str, int | float] = {
-        "tracks": live + failed,
+    counters = count_changes(run, parts, parent, changes, live) | {
         "tracks_hashed": live,
-        "tracks_failed": failed,
         "snippets": sum(segment.snippets for segment in segments),
         "audio_s": audio_s + sum(part.counters["audio_s"] for part in parts),
-        "tracks_added": live - count_live(parent) + lost,
-        "tracks_removed": lost,
-        **{f"changes_{name}": int(changes.counts[f"tracks_{name}"]) for name in CLASSES},
     }
     if parent.also:
         # Rows of tracks that have gone stay where they are: what is live is counted.
@@ -118,15 +109,4 @@ def _unheard(index: str, files: list[FileEntry]) -> int:
     paths = [io.join(index, entry.path) for entry in files if entry.kind == "failures"]
     read = functools.partial(parquet.read_table, columns=["stage"], small=True)
     tables = in_turn(read, paths, is_remote(index))
-    return sum(pc.sum(pc.equal(table["stage"], "embed")).as_py() or 0 for table in tables)
-
-
-def _changed_and_failed(run: Run, parts: list[Receipt], changes: Changes) -> int:
-    """How many tracks were live in the parent and failed now."""
-    changed = changes.of("changed")["track_id"].combine_chunks()
-    count = 0
-    for entry in (entry for part in parts for entry in part.files if entry.kind == "failures"):
-        table = parquet.read_table(io.join(run.index, entry.path), ["track_id", "stage"])
-        failed = table.filter(pc.not_equal(table["stage"], "embed"))["track_id"]
-        count += pc.sum(pc.is_in(failed, changed)).as_py() or 0
-    return count
+    return sum(pc.sum(failed_beside(table)).as_py() or 0 for table in tables)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,7 @@ def rows_to_edit(changes: Changes, catalog: pa.Table) -> Iterator[pa.Table]:
             yield rows.slice(first, end - first)
 
 
-def write_edits(run: Run, pieces: list[pa.Table]) -> None:
+def write_edits(run: Run, pieces: Iterable[pa.Table]) -> None:
     """Keeps the rows that are to be rewritten, for the workers."""
     for piece, rows in enumerate(pieces):
         parquet.write_table(edits_path(run, piece), rows)

@@ -31,7 +31,7 @@ from pipelines.changes.classes import Changes
 from pipelines.changes.compare import Files
 from pipelines.changes.job import find_changes_on_beam
 from pipelines.changes.memory import find_changes
-from pipelines.parts import MEASURED, part_name, tracks_per_part
+from pipelines.parts import MEASURED, count_parts, part_name, tracks_per_part
 from pipelines.runner import make_pipeline_options
 from pipelines.versions import FileEntry, Manifest, Segment
 from pipelines.versions import Files as FileEntries
@@ -104,7 +104,7 @@ def catalog_of(n: int, *, etags: bool, changed_each: int = 0) -> pa.Table:
 
 def paths_of(n: int) -> list[str]:
     """The files of tracks of a version, as long as an index would have them."""
-    parts = -(-n // tracks_per_part(n))
+    parts = count_parts(n)
     return [f"versions/000001/tracks/{part_name(part)}.parquet" for part in range(parts)]
 
 

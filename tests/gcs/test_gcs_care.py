@@ -185,8 +185,7 @@ FIXED, CHANGED = 40, 350
 def test_requests_are_few(
     proxy: FaultyProxy, model: Path, jobs: QuickJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("index", "parts", "reindexing.start"):
-        monkeypatch.setattr(f"pipelines.{module}.tracks_per_part", lambda n_tracks: 2)
+    monkeypatch.setattr("pipelines.parts.tracks_per_part", lambda n_tracks: 2)
     name = f"bucket-{os.urandom(4).hex()}"
     gcs.client().create_bucket(name)
     songs = StoredSongs(f"gs://{name}/some/root", etags=True)

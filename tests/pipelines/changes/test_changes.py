@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hashing.errors import IndexFormatError
-from pipelines.changes.classes import Asked, Changes, read_changes, write_changes
+from pipelines.changes.classes import REMOVED, Asked, Changes, read_changes, write_changes
 from pipelines.changes.compare import Files
 from pipelines.changes.memory import all_failures, find_changes, join
 from pipelines.changes.sides import failed_side, hash_texts, indexed_side
@@ -120,7 +120,7 @@ def test_an_equal_etag_needs_no_look_and_force_none_at_all(tmp_path: Path) -> No
     assert set(told(forced).values()) == {("changed", "forced")}
     assert (world.looked, world.read) == ([], [])
     assert rows_to_make(forced, catalog).equals(catalog)
-    assert forced.gone()["ordinal"].to_pylist() == [0, 1, 2, 3, 4]
+    assert forced.of(*REMOVED)["ordinal"].to_pylist() == [0, 1, 2, 3, 4]
 
 
 def failure(track_id: str, **more: Any) -> Row:
@@ -218,7 +218,7 @@ def test_renamed_tracks_are_recognised_where_it_is_sure(tmp_path: Path) -> None:
     # No file is read whose size none of the removed ones had.
     assert "other-size" not in world.read
     assert found.counts["tracks_renamed"] == 3
-    assert sorted(found.gone()["ordinal"].to_pylist()) == [1, 2, 3, 4, 5, 6]
+    assert sorted(found.of(*REMOVED)["ordinal"].to_pylist()) == [1, 2, 3, 4, 5, 6]
 
 
 def test_what_is_to_be_decoded_is_estimated(tmp_path: Path) -> None:

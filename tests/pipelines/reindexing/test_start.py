@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from quick_index import (
+    Killed,
     QuickJobs,
     build,
     contents,
-    quick_jobs,
-    quick_model,
     song,
     update,
     write_catalog,
@@ -23,13 +21,9 @@ from hashing.errors import HashbeamError
 from pipelines.history import roll_back
 from pipelines.lock import IndexLock
 from pipelines.options import MAX_TRACK_HOURS
-from pipelines.reindexing.start import find_start, next_version, wanted_plan
+from pipelines.reindexing.start import find_start, next_version, open_parent, wanted_plan
 from pipelines.runs import Plan
 from pipelines.versions import dump_json, open_manifest
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
 
 
 @dataclasses.dataclass
@@ -66,14 +60,6 @@ class Shop:
 
     def versions(self) -> list[str]:
         return sorted(path.name for path in (self.index / "versions").iterdir())
-
-
-@pytest.fixture(scope="module")
-def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, QuickJobs]]:
-    """A model, and jobs by it."""
-    model = quick_model(tmp_path_factory.mktemp("quick") / "model")
-    with quick_jobs(model) as made:
-        yield model, made
 
 
 @pytest.fixture
@@ -154,7 +140,8 @@ def test_what_has_no_plan_or_a_foreign_one_is_given_up(shop: Shop) -> None:
         (versions / name / "work").mkdir(parents=True)
         (versions / name / "manifest.json").write_bytes(b"{")
         (versions / name / "work" / ("plan.json" if plan else "catalog.parquet")).write_bytes(plan)
-    start = find_start(str(shop.index), wanted(shop))
+    parent = open_manifest(str(shop.index))
+    start = find_start(str(shop.index), parent, wanted(shop))
     assert start.run is None
     assert start.given_up["000002"] == "it had not begun"
     assert "format version 99" in start.given_up["000003"]
@@ -184,7 +171,7 @@ def test_what_a_publication_has_left_is_tidied_up(shop: Shop) -> None:
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(dump_json(wanted(shop)) if path.stem == "plan" else b"{}")
-    find_start(str(shop.index), wanted(shop))
+    assert open_parent(str(shop.index)) == parent
     assert [path for path in left if path.exists()] == []
     assert all((shop.index / path).exists() for path in parent.every_file())
 
