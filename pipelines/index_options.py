@@ -10,9 +10,9 @@ from pipelines.gates import gate_options
 from pipelines.gating.bounds import DEFAULT_BOUNDS, Bounds
 from pipelines.options import (
     DECODE_TIMEOUT_S,
-    HIGHEST_KEY_BITS,
     MAX_TRACK_HOURS,
     Checker,
+    key_bits,
     workers,
 )
 
@@ -52,20 +52,17 @@ def index_options(args: argparse.Namespace) -> IndexOptions:
     Raises: UsageError that names every flag that is wrong.
     """
     checker = Checker(args)
-    key_bits = None
-    if str(args.key_bits) != "auto":
-        key_bits = checker.integer("--key-bits", low=1, high=HIGHEST_KEY_BITS)
     options = IndexOptions(
         catalog=checker.text("--catalog"),
         out=checker.text("--out"),
         model=args.model or None,
         workers=workers(checker),
-        key_bits=key_bits,
+        key_bits=key_bits(checker),
         max_track_hours=checker.number("--max-track-hours", low=0.001),
         decode_timeout_s=checker.number("--decode-timeout", low=0.1),
         retry_failed=args.retry_failed,
         keep_embeddings=args.keep_embeddings,
-        also=_also(checker, args.also or ()),
+        also=also_asked(checker, args.also or ()),
         artist_model=args.artist_model or None,
         json=args.json,
         quiet=args.quiet,
@@ -79,7 +76,7 @@ def index_options(args: argparse.Namespace) -> IndexOptions:
     return options
 
 
-def _also(checker: Checker, values: Sequence[str]) -> tuple[str, ...]:
+def also_asked(checker: Checker, values: Sequence[str]) -> tuple[str, ...]:
     """What ``--also`` asks for, each once: flags and commas may both separate."""
     asked = [name.strip() for value in values for name in value.split(",")]
     for name in dict.fromkeys(asked):

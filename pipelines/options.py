@@ -39,6 +39,10 @@ from 0 to 1, got 7
         """Whether the flag has a value that is not empty."""
         return self._value(flag) not in (None, "")
 
+    def is_auto(self, flag: str) -> bool:
+        """Whether the flag leaves its value to be chosen."""
+        return str(self._value(flag)) == "auto"
+
     def text(self, flag: str) -> str:
         """A flag that must be given."""
         if not self.given(flag):
@@ -141,6 +145,13 @@ def workers(checker: Checker) -> int:
     if not checker.given("--workers"):
         return len(os.sched_getaffinity(0))
     return checker.integer("--workers", low=1, high=HIGHEST_WORKERS)
+
+
+def key_bits(checker: Checker) -> int | None:
+    """``--key-bits``; None where it is "auto", by the size of the index."""
+    if checker.is_auto("--key-bits"):
+        return None
+    return checker.integer("--key-bits", low=1, high=HIGHEST_KEY_BITS)
 
 
 def unknown_flags(leftover: Sequence[str], known: Iterable[str], *, beam: bool) -> list[str]:

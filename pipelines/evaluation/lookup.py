@@ -12,7 +12,7 @@ from hashing.errors import UsageError
 from hashing.search import PROBES
 from pipelines import io
 from pipelines.evaluation.options import EvaluateOptions
-from pipelines.options import HIGHEST_KEY_BITS, Checker, add_job_arguments, workers
+from pipelines.options import Checker, add_job_arguments, key_bits, workers
 
 DESCRIPTION = """\
 Measure look-up: cut queries from a catalogue, degrade them, look them up, count.
@@ -149,9 +149,6 @@ def options_from(args: argparse.Namespace) -> EvaluateOptions:
             checker.problems.append(f"--{name}: has no meaning for an --index that is there")
     queries = checker.integer("--queries", low=1, high=1_000_000)
     given = checker.given("--negatives")
-    key_bits = None
-    if str(args.key_bits) != "auto":
-        key_bits = checker.integer("--key-bits", low=1, high=HIGHEST_KEY_BITS)
     options = EvaluateOptions(
         catalog=checker.text("--catalog"),
         out=checker.text("--out"),
@@ -169,7 +166,7 @@ def options_from(args: argparse.Namespace) -> EvaluateOptions:
         rooms=tuple(args.rooms),
         seed=checker.integer("--seed", low=0, high=2**31 - 1),
         probes=_probes(args.probes, checker),
-        key_bits=key_bits,
+        key_bits=key_bits(checker),
         keep_embeddings=args.keep_embeddings,
         workers=workers(checker),
         only=args.only,

@@ -6,7 +6,8 @@ import argparse
 import dataclasses
 
 from hashing.models import DEFAULT_ARTIST_MODEL, DEFAULT_MODEL
-from pipelines.options import HIGHEST_KEY_BITS, Checker
+from pipelines.index_options import also_asked
+from pipelines.options import Checker, key_bits
 from pipelines.options import workers as cores
 from pipelines.planning.estimate import (
     CPU_HOUR_USD,
@@ -151,16 +152,10 @@ def plan_options(args: argparse.Namespace) -> PlanOptions:
                 checker.problems.append(
                     f"{flag}: the plan is for an index like that of --from; leave one of them"
                 )
-    also = [name.strip() for value in args.also or () for name in value.split(",")]
-    for name in dict.fromkeys(also):
-        if name != "artist":
-            checker.problems.append(f"--also: must be artist, got {name!r}")
+    also = also_asked(checker, args.also or ())
     if args.artist_model and "artist" not in also and not args.past:
         checker.problems.append("--artist-model: is for --also artist; add that, or leave this out")
     artist_model = (args.artist_model or DEFAULT_ARTIST_MODEL) if "artist" in also else None
-    key_bits = None
-    if str(args.key_bits) != "auto":
-        key_bits = checker.integer("--key-bits", low=1, high=HIGHEST_KEY_BITS)
     gigabytes = number("--worker-gb", 0.01)
     many = cores(checker) if not given("--workers") else 1
     if given("--workers"):
@@ -174,7 +169,7 @@ def plan_options(args: argparse.Namespace) -> PlanOptions:
         model=args.model or None,
         keep_embeddings=args.keep_embeddings,
         artist_model=artist_model,
-        key_bits=key_bits,
+        key_bits=key_bits(checker),
         bit_rate=number("--bit-rate", 1),
         hash_cpu_s=number("--hash-cpu-s", 1e-6),
         table_cpu_s=number("--table-cpu-s", 1e-9),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -57,13 +56,9 @@ def read_past(index: str, model: str | None = None) -> Past:
     if summary is None:
         path = version_path(index, manifest.version, "run.json")
         raise HashbeamError(f"{path} is missing: name another index with --from, or use --measure")
-    tracks = [
-        parquet.read_table(io.join(index, path), small=True)
-        for path in manifest.files.select(kind="tracks").column("path")[:FILES_LOOKED_AT]
-    ]
-    content = _content(index, manifest, summary, find_hasher(manifest, model), tracks)
+    content = _content(index, manifest, summary, find_hasher(manifest, model))
     speeds, notes = _speeds(manifest, summary, content)
-    return Past(content, speeds, _audio_bytes_per_s(tracks), notes)
+    return Past(content, speeds, _audio_bytes_per_s(index, manifest), notes)
 
 
 def _first(index: str, manifest: Manifest) -> Manifest:
@@ -76,10 +71,7 @@ def _first(index: str, manifest: Manifest) -> Manifest:
     return manifest
 
 
-def _content(
-    index: str, manifest: Manifest, summary: Summary, hasher: Hasher, some: Sequence[pa.Table]
-) -> Content:
-    """What the tracks became; `some` are tables of ``tracks/``."""
+def _content(index: str, manifest: Manifest, summary: Summary, hasher: Hasher) -> Content:
     files = manifest.files
     tracks = sum(segment.tracks for segment in manifest.segments)
     snippets = sum(segment.snippets for segment in manifest.segments)
@@ -102,7 +94,7 @@ def _content(
         fixed = len(chosen) * usual.file_bytes + sum(chosen.column("rows")) * width
         rest = max(0.0, sum(chosen.column("bytes")) - fixed)
         overheads[kind] = Overhead(usual.file_bytes, rest / tracks)
-    overheads["tracks"] = _tracks_overhead(manifest, some)
+    overheads["tracks"] = _tracks_overhead(index, manifest)
     return dataclasses.replace(
         plain,
         heard=snippets / possible if possible else 1.0,
@@ -148,18 +140,22 @@ def _speeds(manifest: Manifest, summary: Summary, content: Content) -> tuple[Spe
     )
 
 
-def _tracks_overhead(manifest: Manifest, tables: Sequence[pa.Table]) -> Overhead:
+def _tracks_overhead(index: str, manifest: Manifest) -> Overhead:
+    tables = [
+        parquet.read_table(io.join(index, path), small=True)
+        for path in manifest.files.select(kind="tracks").column("path")[:FILES_LOOKED_AT]
+    ]
     if len(tables) == 1 and tables[0].num_rows == 1:
         return Overhead(0.0, float(manifest.files.select(kind="tracks")[0].bytes))
     return rows_overhead(pa.concat_tables(tables, promote_options="permissive"))
 
 
-def _audio_bytes_per_s(tables: Sequence[pa.Table]) -> float:
+def _audio_bytes_per_s(index: str, manifest: Manifest) -> float:
     """Mean over some of the tracks; 0 where their sizes are not known."""
     held, seconds = 0.0, 0.0
-    for table in tables:
-        columns = (table[name].to_pylist() for name in ("size", "duration_s"))
-        for size, duration_s in zip(*columns, strict=True):
+    for path in manifest.files.select(kind="tracks").column("path")[:FILES_LOOKED_AT]:
+        table = parquet.read_table(io.join(index, path), ["size", "duration_s"], small=True)
+        for size, duration_s in zip(*(column.to_pylist() for column in table.columns), strict=True):
             if size is not None and duration_s:
                 held, seconds = held + size, seconds + duration_s
     return held / seconds if seconds else 0.0

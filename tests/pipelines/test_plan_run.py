@@ -6,44 +6,43 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pytest
 from index_helpers import run_index
 from tiny_catalog import tiny_catalog
 
 from hashing.encoders import Hasher
 from hashing.models import DEFAULT_MODEL, PRETRAINED
-from hashing.quantizers import Quantizer
-from pipelines import parquet, tables
+from pipelines import tables
 from pipelines.cli import main
-from pipelines.plain import write_plain
-from pipelines.planning import speeds
+from pipelines.planning import layout as layouts
 from pipelines.planning.layout import Layout, Ranges
-from pipelines.planning.measure import measure
+from pipelines.planning.measure import measure, random_segment
 from pipelines.planning.past import read_past
 from pipelines.planning.speeds import SHARD_CPU_S, TableSpeeds
 from pipelines.runs import Plan, Run
 from pipelines.summary import Summary, read_summary
-from pipelines.tables import SegmentCodes, build_table, plan_shards
+from pipelines.tables import build_table, plan_shards
 from pipelines.versions import open_manifest
 
 CLOSE = 0.25  # the share that a plan may be off
-# CPU that starting and neighbours add to runs of half a second, and the share that figures of such
-# short work are held to: of a run of minutes CPU came within 3 % (README).
-NOISE_S = 0.25
-CLOSE_CPU = 0.5
-SECONDS, SMALL, LARGE = 60.0, 8, 24  # tracks of the two runs, each a second of CPU at most
-SHORT_S = 45.0  # the smaller run has other tracks, too
+# A stage of less CPU is mostly opening files and clock ticks: it is held to the second share, or
+# to so many seconds.
+FLOOR_S = 0.3
+CLOSE_SHORT, SHORT_NOISE_S = 0.5, 0.05
+# Tracks of the two runs: seconds of CPU to hash the larger one, and one for the smaller one, whose
+# tracks are others, too.
+SECONDS, SMALL, LARGE = 360.0, 12, 24
+SHORT_S = 240.0
 
 
 @pytest.fixture(scope="module")
 def indexes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A small index, and a larger one of the same kind of music that is made first.
 
-    So the libraries that the first run of a process loads late count for the larger one, of which
-    they are a smaller share.
+    So what the first run of a process loads late counts for the larger one, of which it is a
+    smaller share; libraries of tables, which are built in less time than these load, are in memory.
     """
+    build_one_shard(tmp_path_factory.mktemp("warm"))
     made = []
     for tracks, seconds in ((LARGE, SECONDS), (SMALL, SHORT_S)):
         folder = tmp_path_factory.mktemp(f"tracks{tracks}")
@@ -66,6 +65,13 @@ def plan_of(capsys: pytest.CaptureFixture[str], *flags: object) -> dict[str, Any
 def cpu_s(plan: dict[str, Any], stage: str) -> float:
     (found,) = (row["cpu_hours"] * 3600 for row in plan["stages"] if row["stage"] == stage)
     return float(found)
+
+
+def is_near(planned: float, real: float) -> bool:
+    """Whether planned CPU seconds are what a stage took, as closely as so many can tell."""
+    if real > FLOOR_S:
+        return planned == pytest.approx(real, rel=CLOSE)
+    return planned == pytest.approx(real, rel=CLOSE_SHORT, abs=SHORT_NOISE_S)
 
 
 def bytes_by_kind(index: Path) -> dict[str, int]:
@@ -99,13 +105,11 @@ def test_the_plan_from_a_smaller_run_is_what_the_larger_one_became(
     small, large = indexes
     plan = plan_of(capsys, "--from", small)
     summary = is_like(large, plan)
-    planned = cpu_s(plan, "decode and hash")
-    assert planned == pytest.approx(summary.hash_cpu_s, rel=CLOSE, abs=NOISE_S)
-    # Of tables so small that opening files is most of it, with one clock tick for noise.
-    tables_s = cpu_s(plan, "build tables")
-    assert tables_s == pytest.approx(summary.tables_cpu_s, rel=CLOSE_CPU, abs=0.05)
-    total = summary.hash_cpu_s + summary.tables_cpu_s
-    assert planned + tables_s == pytest.approx(total, rel=CLOSE, abs=NOISE_S)
+    assert summary.hash_cpu_s > FLOOR_S
+    hash_s, tables_s = cpu_s(plan, "decode and hash"), cpu_s(plan, "build tables")
+    assert is_near(hash_s, summary.hash_cpu_s)
+    assert is_near(tables_s, summary.tables_cpu_s)
+    assert is_near(hash_s + tables_s, summary.hash_cpu_s + summary.tables_cpu_s)
 
 
 def test_bytes_need_no_run_at_all(
@@ -120,11 +124,13 @@ def test_bytes_need_no_run_at_all(
 
 def test_a_measurement_tells_what_the_run_took(indexes: tuple[Path, Path]) -> None:
     large = indexes[1]
-    uris = [str(large.parent / f"{number % 2}.wav") for number in range(LARGE)]
+    uris = [str(large.parent / f"{number % 2}.wav") for number in range(SMALL)]
     found = measure(Hasher.load(), uris=uris)
     summary = read_summary(str(large))
     expected = 3600 / summary.times_real_time_per_cpu
-    assert found.speeds.hash_cpu_s_per_hour == pytest.approx(expected, rel=CLOSE_CPU)
+    heard_h = SMALL * SECONDS / 3600
+    assert expected * heard_h > FLOOR_S
+    assert is_near(found.speeds.hash_cpu_s_per_hour * heard_h, expected * heard_h)
     size = Path(uris[0]).stat().st_size
     assert found.audio_bytes_per_s == pytest.approx(size / SECONDS, rel=0.01)
 
@@ -143,8 +149,8 @@ def test_tables_of_many_ranges_cost_what_reading_them_again_does(
     # Two tables of the shipped model, whose codes must be decoded before they have keys.
     quantizer = Hasher.load().quantizer
     n_tables, n_ranges, snippets, key_bits = 2, 3, 40_000, 14
-    segment = random_segment(tmp_path, quantizer, snippets)
-    run = Run(str(tmp_path), Plan("000001", "", "", "", {}, 1, 1, ""))
+    segment = random_segment(str(tmp_path), quantizer, snippets, 0)
+    run = run_of(tmp_path)
 
     def build(block_postings: int) -> float:
         tasks = plan_shards(segment, quantizer, key_bits, block_postings)
@@ -169,21 +175,20 @@ def test_tables_of_many_ranges_cost_what_reading_them_again_does(
     learned = TableSpeeds(SHARD_CPU_S, 0.0, postings, (whole - again) / millions)
     ranges = Ranges(snippets, 1, snippets, n_ranges, 0, 0, 0)
     layout = Layout(1, 1, snippets, snippets, key_bits, key_bits, n_tables, [ranges])
-    monkeypatch.setattr(speeds, "KEPT_SNIPPETS", 0)
-    assert learned.cpu_s(layout) == pytest.approx(min(apart), rel=CLOSE_CPU)
+    monkeypatch.setattr(layouts, "KEPT_SNIPPETS", 0)
+    assert is_near(learned.cpu_s(layout), min(apart))
     # And it is no small matter.
     assert min(apart) > 3 * whole
 
 
-def random_segment(folder: Path, quantizer: Quantizer, snippets: int) -> SegmentCodes:
-    """One track of random codes, as index runs write it."""
-    data = np.random.default_rng(0).bytes(snippets * quantizer.code_bytes)
-    kind = pa.binary(quantizer.code_bytes)
-    code = pa.FixedSizeBinaryArray.from_buffers(kind, snippets, [None, pa.py_buffer(data)])
-    numbers = pa.array(np.arange(snippets, dtype=np.int32))
-    names = {"track_id": pa.array(["t"] * snippets), "snippet": numbers, "start_ms": numbers}
-    codes, tracks = str(folder / "codes.parquet"), str(folder / "tracks.parquet")
-    write_plain(codes, pa.table({**names, "code": code}), {})
-    count = pa.array([snippets], pa.uint32())
-    parquet.write_table(tracks, pa.table({"snippets": count, "gids": count}))
-    return SegmentCodes(0, range(1), [codes], [tracks], [snippets], [0], "random")
+def build_one_shard(folder: Path) -> None:
+    """A first one in this process, which pays for what is loaded late."""
+    quantizer = Hasher.load().quantizer
+    segment = random_segment(str(folder), quantizer, 1000, 0)
+    task, *_ = plan_shards(segment, quantizer, 8)
+    build_table(run_of(folder), segment, task, quantizer)
+
+
+def run_of(folder: Path) -> Run:
+    """A run that writes into a folder."""
+    return Run(str(folder), Plan("000001", "", "", "", {}, 1, 1, ""))
