@@ -14,16 +14,18 @@ import importlib
 import importlib.metadata
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import NoReturn
 
 from hashing.errors import CatalogError, HashbeamError, UsageError
 from pipelines.options import unknown_flags
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_STOPPED = 1, 2, 130, 143
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,13 +75,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status.
 
     0: it did what it says; 1: it could not; 2: a mistake in the command line or the catalogue;
-    130: interrupted. Everything that a user can cause is one line on stderr.
+    130: interrupted; 143: stopped by SIGTERM, as schedulers do. Everything that a user can cause
+    is one line on stderr.
 
     >>> main(["--workers", "0"])
     2
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    name = "hashbeam"
+    name, stopped = "hashbeam", list[int]()
     try:
         if not arguments or arguments[0] in ("-h", "--help", "help"):
             print(_overview())
@@ -91,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UsageError(f"no verb {arguments[0]!r}: use one of {', '.join(VERBS)}")
         name = f"hashbeam {arguments[0]}"
         _settle_libraries()
+        stopped = _heed_sigterm()
         return _run(arguments[0], arguments[1:])
     except SystemExit as stop:  # --help of a verb
         return stop.code if isinstance(stop.code, int) else 0
@@ -105,8 +109,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _complain(name, error, EXIT_FAILED)
     except KeyboardInterrupt:
-        message = "interrupted; run the same command again to go on from the finished parts"
-        return _complain(name, HashbeamError(message), EXIT_INTERRUPTED)
+        what, status = ("stopped", EXIT_STOPPED) if stopped else ("interrupted", EXIT_INTERRUPTED)
+        message = f"{what}; run the same command again to go on from the finished parts"
+        return _complain(name, HashbeamError(message), status)
 
 
 def version() -> str:
@@ -189,6 +194,25 @@ def _complain(name: str, error: Exception, status: int) -> int:
     line = " ".join(str(error).split()) or type(error).__name__
     print(f"{name}: error: {line}", file=sys.stderr)
     return status
+
+
+def _heed_sigterm() -> list[int]:
+    """Ends a command that a scheduler stops as Ctrl-C does: with the lock free, metrics written.
+
+    Returns: a list that the signal is added to when it comes.
+    """
+    stopped = list[int]()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the clean-up is not to be interrupted
+        stopped.append(number)
+        raise KeyboardInterrupt
+
+    # Whoever calls this as a function may have a way of its own.
+    ours = threading.current_thread() is threading.main_thread()
+    if ours and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, stop)
+    return stopped
 
 
 def _settle_libraries() -> None:
