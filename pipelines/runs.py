@@ -44,7 +44,8 @@ class Plan(Record):
     `options` holds only what changes the result (not the number of workers). `parent` is the
     version that the run starts from; `n_tracks` counts those that the run itself goes through,
     and its parts and segments are numbered from `first_part` and `first_segment` on; `n_edits`
-    are pieces of work on rows whose codes stay.
+    are pieces of work on rows whose codes stay. `token` tells it from a run of the same version
+    that was given up before, whose workers may be at work still.
     """
 
     version: str
@@ -60,6 +61,7 @@ class Plan(Record):
     n_edits: int = 0
     first_part: int = 0
     first_segment: int = 0
+    token: str = ""
 
     @property
     def parts(self) -> range:
@@ -71,7 +73,8 @@ class Plan(Record):
 class Receipt(Record):
     """A finished piece of work: the attempt that counts and its files; times in Unix seconds.
 
-    `inputs` may hold a digest of what the work was made from, for the caller to compare.
+    `inputs` may hold a digest of what the work was made from, for the caller to compare; `run` is
+    the token of the plan.
     """
 
     name: str
@@ -81,11 +84,15 @@ class Receipt(Record):
     started: float
     finished: float
     inputs: str = ""
+    run: str = ""
     format_version: int = FORMAT_VERSION
 
 
 def new_attempt() -> str:
-    """A name for one attempt at a piece of work; random, as two workers may try the same piece."""
+    """A name for one attempt at a piece of work; random, as two workers may try the same piece.
+
+    Likewise for a run (`Plan.token`).
+    """
     return os.urandom(6).hex()
 
 
@@ -127,12 +134,18 @@ class Run:
         return io.join(self.work, "receipts", f"{name}.json")
 
     def write_receipt(self, receipt: Receipt) -> Receipt:
-        """Makes an attempt count, unless another has: returns the receipt that counts."""
+        """Makes an attempt count, unless another has: returns the receipt that counts.
+
+        Raises: HashbeamError where another run is under way in place of this one.
+        """
+        receipt = dataclasses.replace(receipt, run=self.plan.token)
         path = self.receipt_path(receipt.name)
         if io.create_exclusive(path, dump_json(receipt)):
             return receipt
         earlier = _load_receipt(io.read_if_exists(path), path)
-        if earlier is not None and all(
+        if earlier is not None and earlier.run != self.plan.token:
+            self._check_current()
+        elif earlier is not None and all(
             io.file_size(io.join(self.index, file.path)) == file.bytes for file in earlier.files
         ):
             return earlier
@@ -151,11 +164,21 @@ class Run:
         found = {}
         for path, data in zip(paths, io.read_all(paths), strict=True):
             receipt = _load_receipt(data, path)
-            if receipt is not None and all(
+            if receipt is None or receipt.run != self.plan.token:
+                continue
+            if all(
                 sizes.get(file.path.removeprefix(prefix)) == file.bytes for file in receipt.files
             ):
                 found[receipt.name] = receipt
         return found
+
+    def _check_current(self) -> None:
+        plan = load_plan(io.join(self.work, "plan.json"))
+        if plan is None or plan.token != self.plan.token:
+            raise HashbeamError(
+                f"{self.index}: this run of version {self.version} was given up; "
+                "what its workers still do does not count"
+            )
 
     def discard(self, name: str) -> None:
         """Forgets a receipt, so that its piece of work is done again."""
@@ -189,6 +212,7 @@ def prepare_run(
         n_tracks=n_tracks,
         n_parts=n_parts,
         created=utc_now(),
+        token=new_attempt(),
     )
     published = current_version(index)
     if published is not None:

@@ -10,7 +10,7 @@ from hashing.errors import IndexFormatError
 from pipelines import io
 from pipelines.parts import count_parts
 from pipelines.publication import finish_publication, past_versions
-from pipelines.runs import Plan, Run, load_plan, plan_differences
+from pipelines.runs import Plan, Run, load_plan, new_attempt, plan_differences
 from pipelines.versions import (
     VERSIONS,
     Manifest,
@@ -102,10 +102,7 @@ def give_up(index: str, versions: Sequence[str]) -> None:
 
 
 def next_version(index: str) -> str:
-    """The number of a version that is to be made.
-
-    One is never used again: a late worker of a run that was given up may still write there.
-    """
+    """The number of a version that is to be made: none that is there or has been published."""
     taken = max(map(int, _versions(index)), default=0)
     return f"{max(taken, _newest_published(index)) + 1:06d}"
 
@@ -138,6 +135,7 @@ def start_run(
         first_part=max((one.first_part + one.n_parts for one in segments), default=0),
         first_segment=max((one.id + 1 for one in segments), default=0),
         created=utc_now(),
+        token=new_attempt(),
     )
     run = Run(index, plan)
     write(run)

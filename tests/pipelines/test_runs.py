@@ -358,3 +358,25 @@ def test_a_disk_that_fills_up_loses_no_finished_part(
         open_manifest(index)
     manifest = finish(prepare_run(index, **SAME))
     assert manifest.files[0] == receipt.files[0]
+
+
+def test_late_workers_of_a_run_that_was_given_up_change_nothing(index: str) -> None:
+    """The next one may have the same number: it neither takes over nor loses anything."""
+    late = prepare_run(index, **SAME)
+    io.remove_tree(late.path())
+    run = prepare_run(index, **SAME)
+    assert run.version == late.version
+    first = work(late, "part-00000", b"of another catalogue")
+    assert late.receipts() == {"part-00000": first}
+    assert run.receipts() == {}
+    own = work(run, "part-00000")
+    assert run.receipts() == {"part-00000": own}
+    with pytest.raises(HashbeamError, match="this run of version 000001 was given up"):
+        work(late, "part-00000", b"of another catalogue")
+    assert run.receipts() == {"part-00000": own}
+    assert {entry.sha256 for entry in finish(run).files} == {own.files[0].sha256}
+
+
+def test_a_run_that_goes_on_keeps_what_it_has_done(index: str) -> None:
+    done = work(prepare_run(index, **SAME), "part-00000")
+    assert prepare_run(index, **SAME).receipts() == {"part-00000": done}
