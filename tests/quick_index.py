@@ -12,8 +12,9 @@ other (`run_at_once`). Tests of sequences of runs, and of runs that are killed, 
         update(catalog, index)                             # hashbeam reindex: nothing has changed
         assert contents(index).codes.keys() == {"a"}
 
-`steps` of a job are seen one by one: `quick_jobs(model, before=…)` calls a function with the name
-of each piece of work before it is begun, and whatever that raises ends the run there.
+The steps of a job are seen one by one: `quick_jobs(model, before=…)` calls a function with the name
+of each piece of work before it is begun, and whatever that raises ends the run there. What stands
+for the end of the process is `Killed`, for instance in `QuickJobs.killed_after`.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ from pipelines.live import removed_ordinals
 from pipelines.opened import IndexTracks, open_index
 from pipelines.part_files import part_name
 from pipelines.parts import hash_part
+from pipelines.reindexing.begin import ReindexOptions
 from pipelines.reindexing.edits import edit_name, edit_rows
-from pipelines.reindexing.run import ReindexOptions, Result, reindex
+from pipelines.reindexing.run import Result, reindex
 from pipelines.summary import Summary
 from pipelines.tables import BuildTables
 from pipelines.versions import Manifest, open_manifest
@@ -143,6 +145,45 @@ class _Pipeline:
         self.job = named.transform
 
 
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def run_at_once(
+    build: Callable[[Any], Any],
+    hasher: Hasher,
+    decoder: Any,
+    encoder: Any = None,
+    before: Callable[[str], None] = lambda name: None,
+) -> None:
+    """Stands for `pipelines.runner.run_pipeline` of an `IndexJob`: one piece after the other.
+
+    Args:
+        encoder: of artists, where the job asks for them.
+        before: as that of `quick_jobs`.
+    """
+    pipeline = _Pipeline()
+    build(pipeline)
+    job = pipeline.job
+    run, done = job.job.run, job.job.run.receipts()
+    for piece in range(run.plan.n_edits):
+        if edit_name(piece) not in done:
+            before(edit_name(piece))
+            edit_rows(run, piece)
+    kept, names = KeptTracks(job.job.sources), []
+    for part in run.plan.parts:
+        if part_name(part) not in done:
+            before(part_name(part))
+            hash_part(job.job, part, hasher, decoder, encoder if job.artist else None, kept)
+        names.append(part_name(part))
+    segments = job._segments(run, names)
+    tables = BuildTables(run, job.quantizer, job.key_bits)
+    for segment in segments:
+        for task in tables._missing(segment, segments):
+            before(task.name)
+            tables._build(task, segments)
+
+
 @dataclasses.dataclass
 class QuickJobs:
     """What `quick_jobs` has put in place of Beam and the decoder."""
@@ -152,30 +193,24 @@ class QuickJobs:
     before: Callable[[str], None]
     encoder: QuickEncoder
 
-    def run_at_once(self, build: Callable[[Any], Any], options: object) -> None:
-        """Stands for `pipelines.runner.run_pipeline` of an `IndexJob`."""
-        pipeline = _Pipeline()
-        build(pipeline)
-        job = pipeline.job
-        run, done = job.job.run, job.job.run.receipts()
-        for piece in range(run.plan.n_edits):
-            if edit_name(piece) not in done:
-                self.before(edit_name(piece))
-                edit_rows(run, piece)
-        decoder: Any = self.decoder
-        encoder: Any = self.encoder if job.artist else None
-        kept, names = KeptTracks(job.job.sources), []
-        for part in run.plan.parts:
-            if part_name(part) not in done:
-                self.before(part_name(part))
-                hash_part(job.job, part, self.hasher, decoder, encoder, kept)
-            names.append(part_name(part))
-        segments = job._segments(run, names)
-        tables = BuildTables(run, job.quantizer, job.key_bits)
-        for segment in segments:
-            for task in tables._missing(segment, segments):
-                self.before(task.name)
-                tables._build(task, segments)
+    def run(self, build: Callable[[Any], Any], options: object) -> None:
+        """As `pipelines.runner.run_pipeline`."""
+        run_at_once(build, self.hasher, self.decoder, self.encoder, self.before)
+
+    @contextlib.contextmanager
+    def killed_after(self, pieces: int) -> Iterator[None]:
+        """Within it, a run is `Killed` that has done so many pieces of work and begins another."""
+        left, earlier = iter(range(pieces)), self.before
+
+        def before(name: str) -> None:
+            if next(left, None) is None:
+                raise Killed(name)
+
+        self.before = before
+        try:
+            yield
+        finally:
+            self.before = earlier
 
 
 @contextlib.contextmanager
@@ -192,7 +227,7 @@ def quick_jobs(
     encoder = QuickEncoder(dataclasses.replace(hasher.model, digest="artist"))
     jobs = QuickJobs(hasher, QuickDecoder(), before, encoder)
     instead = {
-        "run_pipeline": jobs.run_at_once,
+        "run_pipeline": jobs.run,
         "find_hasher": lambda manifest, name: hasher,
         "Hasher": types.SimpleNamespace(load=lambda name: hasher),
         "ArtistEncoder": types.SimpleNamespace(load=lambda name: encoder),

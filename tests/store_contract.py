@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
-from hashing.errors import HashbeamError
+from hashing.errors import HashbeamError, IndexFormatError
 from pipelines import io, parquet
 
 
@@ -20,3 +22,32 @@ def assert_absent(path: str) -> None:
         with pytest.raises(HashbeamError, match=r"cannot read .*absent: .*; check") as caught:
             read(path)
         assert "\n" not in str(caught.value)
+
+
+def assert_ranges(path: str) -> None:
+    """Parts of a file are read; what it lacks is told."""
+    io.write_bytes(path, bytes(range(100)))
+    assert io.read_range(path, 10, 3) == b"\x0a\x0b\x0c"
+    assert io.read_range(path, 100, 0) == b""
+    for start, found in ((98, 2), (200, 0)):
+        told = f"truncated: 3 bytes wanted at {start}, {found} found"
+        with pytest.raises(IndexFormatError, match=told):
+            io.read_range(path, start, 3)
+
+
+def assert_one_creates(path: str) -> None:
+    """Of eight writers exactly one creates a file, and what it wrote is there."""
+    start, won = threading.Barrier(8), list[int]()
+
+    def create(number: int) -> None:
+        start.wait()
+        if io.create_exclusive(path, str(number).encode()):
+            won.append(number)
+
+    threads = [threading.Thread(target=create, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert io.read_bytes(path) == str(won[0]).encode()

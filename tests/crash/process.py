@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from crash.watched_os import Watch
+from quick_index import run_at_once
 
 from hashing.encoders import Hasher, TrackCodes
 from hashing.errors import AudioError
@@ -33,12 +34,6 @@ from pipelines import (
     runner,
     summary,
 )
-from pipelines.index_job import IndexJob
-from pipelines.kept import KeptTracks
-from pipelines.part_files import part_name
-from pipelines.parts import hash_part
-from pipelines.reindexing.edits import edit_name, edit_rows
-from pipelines.tables import BuildTables, build_table
 
 SNIPPETS = 8  # of a track; the fourth number is silent
 BROKEN = b"no audio"  # how a file begins that cannot be decoded
@@ -118,7 +113,7 @@ class BytesDecoder:
 def _stand_in(hasher: Hasher) -> None:
     """Puts what is quick in the place of Beam and of loading the model, in every module."""
     replaced: dict[Any, Any] = {
-        runner.run_pipeline: lambda build, options: build(_InOrder(hasher)),
+        runner.run_pipeline: lambda build, options: run_at_once(build, hasher, BytesDecoder()),
         opened.find_hasher: lambda manifest, model: hasher,
         summary.versions: lambda: {},  # of packages: a third of the time of a command
     }
@@ -127,27 +122,3 @@ def _stand_in(hasher: Hasher) -> None:
             for attribute, value in list(vars(module).items()):
                 if callable(value) and getattr(value, "__hash__", None) and value in replaced:
                     setattr(module, attribute, replaced[value])
-
-
-class _InOrder:
-    """Takes the place of a pipeline: does the steps of the one job that is put into it."""
-
-    def __init__(self, hasher: Hasher) -> None:
-        self._hasher = hasher
-
-    def __or__(self, named: Any) -> None:
-        job = named.transform
-        assert isinstance(job, IndexJob)
-        run, decoder, kept = job.job.run, BytesDecoder(), KeptTracks(job.job.sources)
-        done = run.receipts()
-        for piece in range(run.plan.n_edits):
-            if edit_name(piece) not in done:
-                edit_rows(run, piece)
-        for part in run.plan.parts:
-            if part_name(part) not in done:
-                hash_part(job.job, part, self._hasher, decoder, None, kept)  # type: ignore[arg-type]
-        segments = job._segments(run, [])
-        tables = BuildTables(run, job.quantizer, job.key_bits)
-        for segment in segments:
-            for task in tables._missing(segment, segments):
-                build_table(run, segment, task, job.quantizer)

@@ -99,25 +99,28 @@ class Stage:
         return self._played(self._reindex, read_tree(self.disk), self._old, self._new)
 
     def _scene_rollback(self) -> Scene:
-        second = self._finished(self._first, self._reindex)
         arguments = ["rollback", str(self.index), "--to", "000001"]
-        return self._played(arguments, second, self._new, self._old, "is published already", False)
+        return self._played(
+            arguments, self._second, self._new, self._old, "is published already", False
+        )
 
     def _scene_gc(self) -> Scene:
-        second = self._finished(self._first, self._reindex)
         arguments = ["gc", str(self.index), "--keep", "1"]
-        return self._played(arguments, second, self._new, self._new)
+        return self._played(arguments, self._second, self._new, self._new)
 
     def _scene_compact(self) -> Scene:
-        second = self._finished(self._first, self._reindex)
         arguments = ["compact", str(self.index), "--all", *self._shared]
-        return self._played(arguments, second, self._new, self._new)
+        return self._played(arguments, self._second, self._new, self._new)
 
     def _scene_remove(self) -> Scene:
         left = expected(NEW_FILES, [row for row in NEW if row[0] != "t6"], self.hasher)
-        second = self._finished(self._first, self._reindex)
         arguments = ["remove", str(self.index), "--id", "t6"]
-        return self._played(arguments, second, self._new, left, "t6")
+        return self._played(arguments, self._second, self._new, left, "t6")
+
+    @functools.cached_property
+    def _second(self) -> Tree:
+        """The disk after the reindexing."""
+        return self._finished(self._first, self._reindex)
 
     def _finished(self, base: Tree, arguments: list[str]) -> Tree:
         self.set_up(base)

@@ -6,9 +6,9 @@ import threading
 
 import pyarrow as pa
 import pytest
-from store_contract import assert_absent
+from store_contract import assert_absent, assert_one_creates, assert_ranges
 
-from hashing.errors import HashbeamError, IndexFormatError
+from hashing.errors import HashbeamError
 from pipelines import gcs, io, parquet, stores
 
 
@@ -73,13 +73,7 @@ def test_an_object_that_is_replaced_while_it_is_read_does_not_come_torn(bucket: 
 
 
 def test_ranges(root: str) -> None:
-    path = io.join(root, "a")
-    io.write_bytes(path, bytes(range(100)))
-    assert io.read_range(path, 10, 3) == b"\x0a\x0b\x0c"
-    assert io.read_range(path, 100, 0) == b""
-    for start, found in ((98, 2), (200, 0)):
-        with pytest.raises(IndexFormatError, match=f"3 bytes wanted at {start}, {found} found"):
-            io.read_range(path, start, 3)
+    assert_ranges(io.join(root, "a"))
 
 
 def test_tables(root: str) -> None:
@@ -142,20 +136,7 @@ def test_of_many_writers_exactly_one_wins_every_time(root: str, attempt: int) ->
 
 
 def test_of_many_writers_exactly_one_creates(root: str) -> None:
-    path, start, won = io.join(root, "a"), threading.Barrier(8), []
-
-    def create(number: int) -> None:
-        start.wait()
-        if io.create_exclusive(path, str(number).encode()):
-            won.append(number)
-
-    threads = [threading.Thread(target=create, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(won) == 1
-    assert io.read_bytes(path) == str(won[0]).encode()
+    assert_one_creates(io.join(root, "a"))
 
 
 def test_the_marks_that_consoles_leave_are_no_files(bucket: str) -> None:

@@ -18,6 +18,8 @@ from pipelines import parquet
 from pipelines.cli import main
 from pipelines.versions import open_manifest
 
+pytestmark = pytest.mark.usefixtures("one_decoder")
+
 SECONDS = 4.0
 KEPT = ("--keep-embeddings", "--also", "artist", "--max-failures", "0.5", "--quiet")
 Shown = pytest.CaptureFixture[str]

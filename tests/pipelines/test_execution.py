@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -16,7 +17,8 @@ from pipelines import execution
 from pipelines.gates import NO_GATES
 from pipelines.gating.bounds import Bounds
 from pipelines.lock import IndexLock
-from pipelines.reindexing.run import ReindexOptions, Result, reindex
+from pipelines.reindexing.begin import ReindexOptions
+from pipelines.reindexing.run import Result, reindex
 from pipelines.runs import Receipt, Run
 from pipelines.versions import current_version, open_manifest
 
@@ -124,24 +126,25 @@ def test_a_gate_that_is_not_passed_leaves_all_that_was_done(night: Night) -> Non
     assert open_manifest(str(night.index)) == result.manifest
 
 
-def lose_lock(night: Night) -> None:
+def lose_lock(night: Night, others: contextlib.ExitStack) -> None:
     (night.index / "LOCK").unlink()
 
 
-def other_writer(night: Night) -> None:
+def other_writer(night: Night, others: contextlib.ExitStack) -> None:
     (night.index / "LOCK").unlink()
-    IndexLock(str(night.index)).__enter__()
+    others.enter_context(IndexLock(str(night.index)))
 
 
 @pytest.mark.parametrize(
     ("happens", "told"), [(lose_lock, "was removed"), (other_writer, "was taken by")]
 )
 def test_who_has_lost_the_lock_publishes_nothing(
-    night: Night, happens: Callable[[Night], None], told: str
+    night: Night, happens: Callable[[Night, contextlib.ExitStack], None], told: str
 ) -> None:
-    night.at_last.append(lambda: happens(night))
-    with pytest.raises(HashbeamError, match=f"the lock of .* {told}.*; nothing was published"):
-        night.reindex()
+    with contextlib.ExitStack() as others:
+        night.at_last.append(lambda: happens(night, others))
+        with pytest.raises(HashbeamError, match=f"the lock of .* {told}.*; nothing was published"):
+            night.reindex()
     assert current_version(str(night.index)) == "000001"
     assert len(contents(night.index).rows) == 10
 

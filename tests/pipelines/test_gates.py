@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
-from grown_index import Grown, grow_index
+from grown_index import Grown
 
 from hashing.errors import HashbeamError, UsageError
 from pipelines.gates import (
@@ -21,12 +21,6 @@ from pipelines.gates import (
 from pipelines.gating.bounds import Bounds, Gate
 from pipelines.options import Checker
 from pipelines.runs import Receipt
-
-
-@pytest.fixture(scope="module")
-def grown(tmp_path_factory: pytest.TempPathFactory) -> Grown:
-    """An index of two versions, not to be changed."""
-    return grow_index(tmp_path_factory.mktemp("grown"))
 
 
 def part(tracks: int, failed: int) -> Receipt:

@@ -128,6 +128,7 @@ def test_the_model_is_like_those_that_are_trained_here(imported: Imported) -> No
     assert "warning: the score is fitted to " in imported.done.stderr
 
 
+@pytest.mark.usefixtures("one_index_decoder", "one_decoder")
 def test_it_indexes_and_finds(
     imported: Imported, catalog: Path, tmp_path: Path, capsys: Shown
 ) -> None:

@@ -29,6 +29,8 @@ from pipelines.gather import forget_failures
 from pipelines.runs import Plan, Receipt, Run
 from pipelines.versions import ARTIST_EMBEDDINGS, open_manifest
 
+pytestmark = pytest.mark.usefixtures("one_index_decoder")
+
 N_TRACKS = 10
 KEPT = "--keep-embeddings"
 SHORT = "t09"  # long enough for codes, too short for an artist embedding

@@ -15,6 +15,8 @@ from tiny_catalog import RATE, tiny_catalog, tune, write_rows
 
 from pipelines.versions import open_manifest
 
+pytestmark = pytest.mark.usefixtures("one_index_decoder")
+
 
 @pytest.fixture(scope="module")
 def music(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -69,6 +69,7 @@ def test_a_run_that_is_killed_goes_on_from_its_finished_parts(
     job = start(catalog, out, model_folder, "--workers=1")
     until = time.monotonic() + 60
     while not list(receipts.glob("part-*.json")) and time.monotonic() < until:
+        assert job.poll() is None, job.communicate()
         time.sleep(0.005)
     os.killpg(job.pid, signal.SIGKILL)
     job.communicate()

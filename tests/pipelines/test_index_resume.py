@@ -16,6 +16,8 @@ from hashing.shards import Shard
 from pipelines.lock import IndexLock
 from pipelines.versions import open_manifest
 
+pytestmark = pytest.mark.usefixtures("one_index_decoder")
+
 N_TRACKS = 10
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from store_contract import assert_absent
+from store_contract import assert_absent, assert_one_creates, assert_ranges
 
 from hashing.errors import HashbeamError, IndexFormatError
 from pipelines import io, parquet, stores
@@ -212,31 +212,12 @@ def test_of_many_writers_exactly_one_creates(
             raise PermissionError(errno.EPERM, "no hard links here")
 
         monkeypatch.setattr(os, "link", refuse)
-    path, start = str(tmp_path / "a"), threading.Barrier(8)
-    won: list[int] = []
-
-    def create(number: int) -> None:
-        start.wait()
-        if io.create_exclusive(path, str(number).encode()):
-            won.append(number)
-
-    threads = [threading.Thread(target=create, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(won) == 1
-    assert io.read_bytes(path) == str(won[0]).encode()
+    assert_one_creates(str(tmp_path / "a"))
     assert os.listdir(tmp_path) == ["a"]
 
 
 def test_ranges(root: str) -> None:
-    path = io.join(root, "a")
-    io.write_bytes(path, bytes(range(100)))
-    assert io.read_range(path, 10, 3) == b"\x0a\x0b\x0c"
-    assert io.read_range(path, 100, 0) == b""
-    with pytest.raises(IndexFormatError, match="truncated: 3 bytes wanted at 98, 2 found"):
-        io.read_range(path, 98, 3)
+    assert_ranges(io.join(root, "a"))
 
 
 def test_a_limit_of_file_sizes_is_one_line_and_leaves_no_half_file(tmp_path: Path) -> None:

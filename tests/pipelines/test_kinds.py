@@ -22,6 +22,8 @@ from pipelines.cli import main
 from pipelines.opened import open_index
 from pipelines.versions import open_manifest
 
+pytestmark = pytest.mark.usefixtures("one_index_decoder")
+
 TRACKS, SECONDS = 9, 8.0  # two parts
 
 Shown = pytest.CaptureFixture[str]

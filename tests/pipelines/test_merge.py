@@ -14,6 +14,7 @@ import pytest
 from quick_index import (
     Asker,
     Contents,
+    Killed,
     QuickJobs,
     broken,
     build,
@@ -36,10 +37,6 @@ assert verb, remove  # what they use is replaced, too, within `quick_jobs`
 
 Shown = pytest.CaptureFixture[str]
 NAMES = ("pop", "jazz", "rock")
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
 
 
 class Shop:
@@ -217,15 +214,7 @@ def test_a_track_of_two_indexes_is_refused_until_it_is_taken_out(shop: Shop, cap
 
 @pytest.mark.parametrize("pieces", [2, 6])
 def test_a_killed_one_goes_on(shop: Shop, capsys: Shown, pieces: int) -> None:
-    done = list[str]()
-
-    def before(name: str) -> None:
-        done.append(name)
-        if len(done) > pieces:
-            raise Killed
-
-    shop.jobs.before = before
-    with pytest.raises(Killed):
+    with shop.jobs.killed_after(pieces), pytest.raises(Killed):
         shop.merge("pop", "jazz")
     # Another command is refused, and leaves what was done.
     assert shop.merge("pop", "rock") == 1
@@ -233,7 +222,7 @@ def test_a_killed_one_goes_on(shop: Shop, capsys: Shown, pieces: int) -> None:
     assert "holds an unfinished run with another catalogue" in told
     assert shop.merge("jazz", "pop") == 1
     assert "remove" in one_line(capsys)
-    done.clear()
+    done = list[str]()
     shop.jobs.before = done.append
     assert shop.merge("pop", "jazz") == 0
     assert len(done) == 7 - pieces  # five parts, two tables

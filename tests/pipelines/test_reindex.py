@@ -6,7 +6,6 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 from disambiguation_music import facts
+from index_decoder import Heard
 from index_helpers import run_index
 from model_fixture import learned_model
 from quick_index import contents
 from tiny_catalog import RATE, tune, write_rows
 
-from hashing.artists.decoder import ArtistDecoder, HeardTrack, hear
+from hashing.artists.decoder import HeardTrack, hear
 from hashing.artists.encoder import ArtistEncoder
-from pipelines import index_job
 from pipelines.cli import main
 from pipelines.disambiguation import embed
 from pipelines.lock import IndexLock
@@ -36,26 +35,6 @@ KEPT = ("--keep-embeddings", "--also", "artist", "--max-failures", "0.5")
 GATES = "failures,run-failures,live-tracks"
 
 Shown = pytest.CaptureFixture[str]
-
-
-class Heard(ArtistDecoder):
-    """One decoder for all runs of this process; `files` are those that it was given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.files = list[str]()
-
-    def __exit__(self, *error: object) -> None:
-        """Stays open."""
-
-    def hash_and_embed(self, path: str, *args: Any, **limits: Any) -> Any:
-        self.files.append(Path(path).stem)
-        return super().hash_and_embed(path, *args, **limits)
-
-    def since(self) -> list[str]:
-        """The files that were decoded since this was asked last."""
-        found, self.files = sorted(self.files), []
-        return found
 
 
 class Shop:
@@ -93,23 +72,20 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(one_index_decoder: Heard, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """An index of ten tracks, t05 of which cannot be read; every test goes on where one ended."""
     folder = tmp_path_factory.mktemp("shop")
     learned_model(folder / "model", dimensions=16)
-    with Heard() as decoder, pytest.MonkeyPatch.context() as patched:
-        patched.setattr(index_job, "ArtistDecoder", lambda: decoder)
-        shop = Shop(folder, folder / "model", decoder)
-        for number in range(10):
-            shop.add(number)
-        shop.play("5.wav", 5)
-        data = (folder / "5.wav").read_bytes()
-        (folder / "5.wav").write_bytes(bytes(len(data)))
-        os.utime(folder / "5.wav", (1e9, 1e9))
-        assert run_index(shop.write(), shop.index, shop.model, *KEPT) == 0
-        assert len(decoder.since()) == 10
-        yield shop
-        decoder.close()
+    shop = Shop(folder, folder / "model", one_index_decoder)
+    for number in range(10):
+        shop.add(number)
+    shop.play("5.wav", 5)
+    data = (folder / "5.wav").read_bytes()
+    (folder / "5.wav").write_bytes(bytes(len(data)))
+    os.utime(folder / "5.wav", (1e9, 1e9))
+    assert run_index(shop.write(), shop.index, shop.model, *KEPT) == 0
+    assert len(one_index_decoder.since()) == 10
+    return shop
 
 
 def the_same_as_a_fresh_one(shop: Shop, tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from pipelines import train
 from pipelines.cli import main, parse
 from pipelines.versions import open_manifest
 
+pytestmark = pytest.mark.usefixtures("one_index_decoder")
+
 RATE, TRACKS = 8000, 16
 
 

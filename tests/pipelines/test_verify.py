@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -12,8 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 from grown_index import (
     Grown,
-    grow_index,
-    kept_bytes,
     parquet_bytes,
     removals_from,
     removals_of,
@@ -28,19 +26,6 @@ from pipelines.cli import main
 from pipelines.coverage import check_coverage
 from pipelines.verify import verify_files
 from pipelines.versions import Manifest, dump_json, version_path
-
-
-@pytest.fixture(scope="module")
-def grown_once(tmp_path_factory: pytest.TempPathFactory) -> Grown:
-    """An index of two versions, not to be changed."""
-    return grow_index(tmp_path_factory.mktemp("grown"))
-
-
-@pytest.fixture
-def grown(grown_once: Grown) -> Iterator[Grown]:
-    """The same; files that a test changes are put back."""
-    for _ in kept_bytes(grown_once.index):
-        yield grown_once
 
 
 def own_problems(grown: Grown, manifest: Manifest) -> list[str]:

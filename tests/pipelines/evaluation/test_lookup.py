@@ -25,6 +25,8 @@ from pipelines.cli import main
 from pipelines.evaluation.accuracy import Result, summarise
 from pipelines.report.evaluation import as_text
 
+pytestmark = pytest.mark.usefixtures("one_index_decoder")
+
 TRACKS, PLACES = 12, 10
 SECONDS = 8.0
 

@@ -16,6 +16,7 @@ from quick_index import (
     RIFF_SNIPPETS,
     Answer,
     Asker,
+    Killed,
     QuickJobs,
     broken,
     build,
@@ -48,31 +49,17 @@ FIRST, NIGHTS, NEW = 30, 4, 3
 Shown = pytest.CaptureFixture[str]
 
 
-class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
 @dataclasses.dataclass
 class Grown:
     """An index of several segments, and how it came to be.
 
     Attributes:
         rows: of the catalogue.
-        left: pieces of work that are done before the next one is killed.
     """
 
     folder: Path
     jobs: QuickJobs
     rows: dict[str, dict[str, str]]
-    left: int = 1 << 30
-
-    def __post_init__(self) -> None:
-        self.jobs.before = self._before
-
-    def _before(self, name: str) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise Killed(name)
 
     @property
     def index(self) -> Path:
@@ -222,16 +209,15 @@ def test_back_and_forth_and_swept(own: Grown) -> None:
 
 
 @pytest.mark.parametrize("pieces", [0, 4, 6])
-def test_a_killed_one_goes_on(own: Grown, pieces: int) -> None:
+def test_a_killed_one_goes_on(own: Grown, pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """After so many of five parts and two tables."""
     before, parent = contents(own.index), own.manifest()
-    own.left = pieces
-    with pytest.raises(Killed):
+    with own.jobs.killed_after(pieces), pytest.raises(Killed):
         own.compact()
     assert own.manifest() == parent
     done = files_of(own.index)
     names = list[str]()
-    own.left, own.jobs.before = 1 << 30, names.append
+    monkeypatch.setattr(own.jobs, "before", names.append)
     _, summary = own.compact()
     assert len(names) == 7 - pieces
     assert summary.parts_resumed == min(pieces, 5)
@@ -242,11 +228,9 @@ def test_a_killed_one_goes_on(own: Grown, pieces: int) -> None:
 
 def killed(own: Grown) -> set[str]:
     """Files of a compaction that was killed."""
-    own.left = 3
     before = files_of(own.index)
-    with pytest.raises(Killed):
+    with own.jobs.killed_after(3), pytest.raises(Killed):
         own.compact()
-    own.left = 1 << 30
     return files_of(own.index) - before
 
 

@@ -12,18 +12,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from index_decoder import Heard
 from index_helpers import run_index
 from model_fixture import learned_model
 from quick_index import contents
 from tiny_catalog import RATE, write_rows
 
-from hashing.artists.decoder import ArtistDecoder
 from hashing.models import PRETRAINED, load_model
 from hashing.synthesis import render_track
-from pipelines import index_job
 from pipelines.cli import main
 from pipelines.opened import open_index
-from pipelines.reindexing import remodel
+from pipelines.reindexing import remodel, rivals
 from pipelines.versions import open_manifest
 
 SECONDS = 6.0
@@ -35,30 +34,6 @@ LENIENT = ("--max-failures", "0.5")
 KEPT = ("--keep-embeddings", "--also", "artist")
 
 Shown = pytest.CaptureFixture[str]
-
-
-class Heard(ArtistDecoder):
-    """One decoder for all runs of this process; `files` are those that it was given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.files = list[str]()
-
-    def __exit__(self, *error: object) -> None:
-        """Stays open."""
-
-    def hash_track(self, path: str, *args: Any, **limits: Any) -> Any:
-        self.files.append(Path(path).stem)
-        return super().hash_track(path, *args, **limits)
-
-    def hash_and_embed(self, path: str, *args: Any, **limits: Any) -> Any:
-        self.files.append(Path(path).stem)
-        return super().hash_and_embed(path, *args, **limits)
-
-    def since(self) -> list[str]:
-        """The files that were decoded since this was asked last."""
-        found, self.files = sorted(self.files), []
-        return found
 
 
 class Studio:
@@ -96,16 +71,15 @@ class Studio:
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+def studio(one_index_decoder: Heard, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     """Twelve tracks, t05 of which cannot be read; models ``old``, ``head`` and ``deaf``."""
     folder = tmp_path_factory.mktemp("studio")
     learned_model(folder / "old")
     learned_model(folder / "head", seed=2, head=2)
     learned_model(folder / "deaf", seed=2, deaf=True)
-    with Heard() as decoder, pytest.MonkeyPatch.context() as patched:
-        patched.setattr(index_job, "ArtistDecoder", lambda: decoder)
-        yield Studio(folder, decoder)
-        decoder.close()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(rivals, "Decoder", lambda: one_index_decoder)  # the queries come by it, too
+        yield Studio(folder, one_index_decoder)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,12 @@ from hypothesis import strategies as st
 from quick_index import (
     Asker,
     Contents,
+    Killed,
     QuickJobs,
     broken,
     build,
     codes_of,
     contents,
-    quick_jobs,
-    quick_model,
     song,
     update,
     write_catalog,
@@ -46,10 +44,6 @@ SLOW = "HASHBEAM_SLOW" in os.environ
 IDS = [f"{letter}{number}" for number in range(4) for letter in "mdx"]
 FIRST_TIME = 1_000_000_000.0  # Unix seconds, of the first file
 COLUMNS = ("year", "size")  # a column of the owner's, and one that is called like one of ours
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
 
 
 @dataclasses.dataclass
@@ -329,16 +323,8 @@ class Life:
         copy(self.world, 9, 4)
         spoil(self.world, 2, 0)
         spoil(self.world, 5, 1)
-        self.left = 1 << 30
         # Of each version that was checked: the tracks that it has.
         self.tracks = dict[str, set[str]]()
-        jobs.before = self.before
-
-    def before(self, name: str) -> None:
-        """Kills a run before the piece of work that is one too many."""
-        self.left -= 1
-        if self.left < 0:
-            raise Killed(name)
 
     def begin(self) -> None:
         """Builds the first version."""
@@ -353,17 +339,15 @@ class Life:
         flags: dict[str, Any] = dict.fromkeys(step.flags, True)
         if step.stop is not None:
             before = open_manifest(str(self.index))
-            self.left = step.stop
             try:
-                update(self.world.catalog(), self.index, **flags)
+                with self.jobs.killed_after(step.stop):
+                    update(self.world.catalog(), self.index, **flags)
             except Killed:
                 assert open_manifest(str(self.index)) == before
                 for kind, one, two in step.later:
                     kind(self.world, one, two)
-                self.left = 1 << 30
                 if step.later:  # a run that goes on makes what it was started for
                     update(self.world.catalog(), self.index, **flags)
-            self.left = 1 << 30
         parent = open_manifest(str(self.index))
         if parent.version not in self.tracks:
             self.tracks[parent.version] = set(contents(self.index, parent).rows)
@@ -413,14 +397,6 @@ class Life:
 
 
 @pytest.fixture(scope="module")
-def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, QuickJobs]]:
-    """The folder of a model, and jobs on indexes that it makes."""
-    model = quick_model(tmp_path_factory.mktemp("quick") / "model")
-    with quick_jobs(model) as made:
-        yield model, made
-
-
-@pytest.fixture(scope="module")
 def beginnings(
     jobs: tuple[Path, QuickJobs], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[bool, tuple[Life, Path]]:
@@ -456,7 +432,6 @@ def test_any_sequence_ends_like_an_index_of_the_last_catalogue(
         columns=set(),
     )
     first.tracks = {}
-    first.jobs.before = first.before
     for step in sequence:
         first.go(step)
     scratch = life.world.folder.parent / "scratch"

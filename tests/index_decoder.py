@@ -1,0 +1,32 @@
+"""A decoder that many runs and look-ups share, and that tells what it was given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hashing.artists.decoder import ArtistDecoder
+
+
+class Heard(ArtistDecoder):
+    """Stays open when a run has done with it; `files` are those that it has hashed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files = list[str]()
+
+    def __exit__(self, *error: object) -> None:
+        """Stays open."""
+
+    def hash_track(self, path: str, *args: Any, **limits: Any) -> Any:
+        self.files.append(Path(path).stem)
+        return super().hash_track(path, *args, **limits)
+
+    def hash_and_embed(self, path: str, *args: Any, **limits: Any) -> Any:
+        self.files.append(Path(path).stem)
+        return super().hash_and_embed(path, *args, **limits)
+
+    def since(self) -> list[str]:
+        """The files that were hashed since this was asked last."""
+        found, self.files = sorted(self.files), []
+        return found
