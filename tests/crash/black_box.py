@@ -15,6 +15,7 @@ import argparse
 import collections
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import random
@@ -25,6 +26,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +61,14 @@ class Soak:
 
     Args:
         folder: for all of it; taken over from an earlier soak where that had set it up.
+        side: which one of those that work side by side.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.index = folder, folder / "index"
+    def __init__(self, folder: Path, side: int = 0) -> None:
+        self.folder, self.index = folder, folder / f"index-{side}"
         self._music, self._base, self._model = folder / "music", folder / "base", folder / "model"
         self._next = self.index / "versions" / "000002"
-        self._said, self._group = folder / "said", 0
+        self._said, self._group, self._stopped = folder / f"said-{side}", 0, False
         self._log, facts = folder / "trials.jsonl", folder / "facts.json"
         if not facts.exists():
             facts.write_text(json.dumps(self._set_up()))
@@ -81,7 +84,9 @@ class Soak:
         return [json.loads(line) for line in lines]
 
     def run(self, number: int) -> dict[str, Any]:
-        """One trial; what came of it is noted, and returned."""
+        """One trial; what came of it is noted, and returned. An empty dict where it was stopped."""
+        if self._stopped:
+            return {}
         rng, began = random.Random(number), time.monotonic()
         shutil.rmtree(self.index, ignore_errors=True)
         shutil.copytree(self._base, self.index)
@@ -99,6 +104,8 @@ class Soak:
             assert leftovers(self.index) == set()
             told["problem"] = None
         except Exception as error:
+            if self._stopped:
+                return {}
             told["problem"] = f"{type(error).__name__}: {error}"[:2000]
             shutil.copytree(self.index, self.folder / f"wrong-{number:05d}", dirs_exist_ok=True)
         except BaseException:  # who stops a soak wants nothing to go on
@@ -108,6 +115,11 @@ class Soak:
         with self._log.open("a") as file:
             file.write(json.dumps(told) + "\n")
         return told
+
+    def stop(self) -> None:
+        """Ends the trial that is under way, uncounted."""
+        self._stopped = True
+        self._kill_all()
 
     def _kill(self, moment: float, alone: bool, rng: random.Random) -> dict[str, Any]:
         """Starts the command and kills it, or a process of it; `moment` is from 0 to 1."""
@@ -338,6 +350,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, required=True, help="for all that is written")
     parser.add_argument("--kills", type=int, default=1000, help="trials in all (%(default)s)")
+    # A command starts in one process and goes on in three: two of them keep two cores busy.
+    parser.add_argument("--side-by-side", type=int, default=2, help="at once (%(default)s)")
     options = parser.parse_args(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
     with (options.folder.parent / f"{options.folder.name}.lock").open("w") as lock:
@@ -345,22 +359,38 @@ def main(arguments: Sequence[str]) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             parser.error(f"another soak is at work in {options.folder}: let it end, or stop it")
-        return _soak(options.folder.resolve(), options.kills)
+        return _soak(options.folder.resolve(), options.kills, options.side_by_side)
 
 
-def _soak(folder: Path, trials: int) -> int:
-    soak = Soak(folder)
-    began, before = time.monotonic(), len(soak.trials())
-    for number in range(before, trials):
-        told = soak.run(number)
-        left = (time.monotonic() - began) / (number + 1 - before) * (trials - number - 1)
-        kills = ", then ".join(f"{kill['what']} in {kill['phase']}" for kill in told["kills"])
-        print(
-            f"{number + 1} of {trials}: killed {kills}: {told['problem'] or 'all well'} "
-            f"({told['seconds']:.0f} s; {left / 60:.0f} minutes left)",
-            flush=True,
-        )
-    summary = summarise(soak.trials())
+def _soak(folder: Path, trials: int, side_by_side: int) -> int:
+    soaks = [Soak(folder, side) for side in range(side_by_side)]
+    done = {trial["trial"] for trial in soaks[0].trials()}
+    left = iter([number for number in range(trials) if number not in done])
+    began, here = time.monotonic(), itertools.count(1)
+
+    def work(soak: Soak) -> None:
+        for number in left:  # the next one of an iterator of a list is taken by one thread only
+            told = soak.run(number)
+            if not told:
+                return
+            count = next(here)
+            togo = trials - len(done) - count
+            minutes = (time.monotonic() - began) / count * togo / 60
+            kills = ", then ".join(f"{kill['what']} in {kill['phase']}" for kill in told["kills"])
+            print(
+                f"{number}: killed {kills}: {told['problem'] or 'all well'} "
+                f"({told['seconds']:.0f} s; {togo} trials, {minutes:.0f} minutes left)",
+                flush=True,
+            )
+
+    with ThreadPoolExecutor(side_by_side) as pool:
+        try:
+            list(pool.map(work, soaks))
+        except BaseException:  # who stops a soak wants nothing to go on
+            for soak in soaks:
+                soak.stop()
+            raise
+    summary = summarise(soaks[0].trials())
     text = json.dumps(summary, indent=1)
     (folder / "summary.json").write_text(text + "\n")
     print(text)
