@@ -34,6 +34,11 @@ def workers_of(job: int) -> list[int]:
     return [int(number) for number in found.stdout.split()]
 
 
+def heed_ctrl_c() -> None:
+    """What a shell runs in the background is deaf to it, and so is what that starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def wait_for(job: subprocess.Popen[str], there: Callable[[], bool]) -> None:
     until = time.monotonic() + ENDS_S
     while not there():
@@ -65,6 +70,7 @@ def test_a_command_that_is_stopped_ends_its_workers(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_ctrl_c,
     )
     receipts = out / "versions/000001/work/receipts"
     wait_for(job, lambda: bool(workers_of(job.pid) if starting else list(receipts.glob("*"))))
