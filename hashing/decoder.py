@@ -40,6 +40,10 @@ _CODES = struct.Struct("<dII")
 Made = TypeVar("Made")
 
 
+class _KilledError(AudioError):
+    """The child was killed from outside."""
+
+
 class Decoder:
     """Decodes files in a child process that is started when needed and replaced when it dies.
 
@@ -192,7 +196,24 @@ class Decoder:
         timeout_s: float,
         unpack: Callable[[bytearray], Made],
     ) -> Made:
-        """What the child has made of a file, unpacked; `unpack` raises where it is nonsense."""
+        """What the child has made of a file, unpacked; `unpack` raises where it is nonsense.
+
+        A child that was killed was so for the lack of memory, perhaps of somebody else's making,
+        or by hand: the file is tried once more. One that dies of the file itself gets a signal of
+        another name.
+        """
+        try:
+            return self._made_once(path, request, timeout_s, unpack)
+        except _KilledError:
+            return self._made_once(path, request, timeout_s, unpack)
+
+    def _made_once(
+        self,
+        path: str,
+        request: dict[str, Any],
+        timeout_s: float,
+        unpack: Callable[[bytearray], Made],
+    ) -> Made:
         for kind, body in self._ask(path, request, timeout_s):
             if kind == b"C":
                 with contextlib.suppress(ValueError, struct.error):
@@ -262,7 +283,8 @@ class Decoder:
                 raise _timeout(name, timeout_s) from None
             reason = signal.Signals(-status).name if status < 0 else f"exit status {status}"
             what = f"{name} crashes the decoder" if self._ready else "the decoder does not start"
-            raise AudioError("crashed", f"{what} ({reason})") from None
+            error = _KilledError if status == -signal.SIGKILL else AudioError
+            raise error("crashed", f"{what} ({reason})") from None
 
     def _reported(self, name: str, body: bytearray) -> AudioError:
         """Return the error that the child reports; it stays for the next file."""

@@ -19,6 +19,7 @@ from hashing.audio import decode, decode_blocks, encode
 from hashing.decoder import Decoder, pack_codes, unpack_codes
 from hashing.encoders import Hasher, TrackCodes
 from hashing.errors import AudioError
+from hashing.models import DEFAULT_MODEL
 from hashing.synthesis import render_track
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -179,6 +180,35 @@ class TestBadChildren:
             assert caught.value.kind == "unreadable"
             assert sum(map(len, decoder.blocks(song, 8000))) == 160_000
             assert decoder.pid == pid
+
+    @pytest.mark.parametrize(("sign", "hashed"), [("KILL", True), ("SEGV", False)])
+    def test_a_child_that_is_killed_costs_no_file_but_one_that_crashes_does(
+        self, song: str, tmp_path: Path, sign: str, hashed: bool
+    ) -> None:
+        code = (
+            "import hashing.audio as audio, hashing.decoder_child as decoder\n"
+            "real = audio.decode_blocks\n"
+            "def blocks(path, *rest, **options):\n"
+            f"    with open({str(tmp_path / 'tried')!r}, 'a') as tried: tried.write('x')\n"
+            f"    if os.path.getsize({str(tmp_path / 'tried')!r}) == 1:\n"
+            f"        os.kill(os.getpid(), signal.SIG{sign})\n"
+            "    yield from real(path, *rest, **options)\n"
+            "audio.decode_blocks = blocks\n"
+            "decoder.main()\n"
+        )
+        hasher = Hasher.load(DEFAULT_MODEL)
+        with child(code) as decoder:
+            if hashed:
+                assert len(decoder.hash_track(song, hasher).codes) > 10
+            else:
+                with pytest.raises(AudioError, match=f"SIG{sign}"):
+                    decoder.hash_track(song, hasher)
+
+    def test_a_child_that_is_killed_again_is_the_file_s_fault(self, song: str) -> None:
+        with child("request(); frame(b'H'); os.kill(os.getpid(), signal.SIGKILL)") as decoder:
+            with pytest.raises(AudioError, match="SIGKILL") as caught:
+                decoder.hash_track(song, Hasher.load(DEFAULT_MODEL))
+            assert caught.value.kind == "crashed"
 
     def test_a_child_that_dies_idle_costs_no_file(self, song: str) -> None:
         with Decoder() as decoder:
