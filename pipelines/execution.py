@@ -86,8 +86,7 @@ def execute(
         job, pipeline_options = work.job, work.pipeline_options
         assert job is not None
         assert pipeline_options is not None
-        total = pieces + (job.quantizer.n_tables if run.plan.n_parts else 0)
-        with follow_run(run, total, work.verb, quiet=how.quiet, asked=how.progress):
+        with follow_run(run, job.count_pieces, work.verb, quiet=how.quiet, asked=how.progress):
             run_pipeline(lambda pipeline: pipeline | "index" >> job, pipeline_options)
     receipts = run.receipts()
     parts = part_receipts(run, receipts)
@@ -101,7 +100,7 @@ def execute(
     gates = check_gates(
         run.index, manifest, work.parent, work.hasher, parts, built.shards, work.bounds
     )
-    summary = summarise(run.index, how.workers, manifest, parts, built.shards, launched)
+    summary = summarise(run.index, how.workers, manifest, parts, built, launched)
     figures = dict[str, Any]()
     if work.compare is not None:
         gate, figures = work.compare(manifest)

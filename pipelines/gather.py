@@ -13,7 +13,9 @@ from hashing.models import PRETRAINED, Model
 from hashing.quantizers import Quantizer
 from pipelines.part_files import part_name
 from pipelines.runs import Receipt, Run
-from pipelines.tables import SegmentCodes, choose_key_bits, plan_shards, read_segments
+from pipelines.segment_codes import SegmentCodes, read_segments
+from pipelines.spills import finished_spills
+from pipelines.tables import choose_key_bits, plan_shards, spills_of
 from pipelines.versions import FileEntry, Files, Manifest, Segment, utc_now
 
 
@@ -83,13 +85,15 @@ def total(receipts: Iterable[Receipt], counter: str) -> int:
 class Built:
     """What a finished run has made: its segments, all their files, and the receipts of shards.
 
-    `key_bits` is the length of the keys of their tables.
+    `key_bits` is the length of the keys of their tables; `spills` are the receipts of what large
+    ones were built from.
     """
 
     key_bits: int
     segments: list[Segment]
     files: list[FileEntry]
     shards: list[Receipt]
+    spills: list[Receipt]
 
 
 def gather_segments(
@@ -105,7 +109,7 @@ def gather_segments(
     parts = part_receipts(run, receipts)
     segments = read_segments(run, receipts)
     bits = key_bits or choose_key_bits(segments, quantizer)
-    built = Built(bits, [], [], [])
+    built = Built(bits, [], [], [], [])
     if not segments:  # every track has failed
         built.files.extend(entry for part in parts for entry in part.files)
     for segment in segments:
@@ -114,6 +118,8 @@ def gather_segments(
                 dataclasses.replace(entry, segment=segment.id)
                 for entry in receipts[part_name(number)].files
             )
+        pieces = spills_of(segment, quantizer, bits)
+        built.spills.extend(finished_spills(segment, pieces, receipts))
         for task in plan_shards(segment, quantizer, bits):
             receipt = receipts.get(task.name)
             if receipt is None or receipt.inputs != task.inputs(segment):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -25,8 +25,9 @@ from pipelines.kept import KeptTracks
 from pipelines.part_files import part_name
 from pipelines.parts import HashJob, hash_part
 from pipelines.reindexing.edits import edit_name, edit_rows
-from pipelines.runs import Run
-from pipelines.tables import BuildTables, SegmentCodes, read_segments
+from pipelines.runs import Receipt, Run
+from pipelines.segment_codes import SegmentCodes, read_segments
+from pipelines.tables import BuildTables, choose_key_bits, plan_shards, spills_of
 
 # Counters of a part that the runner shows while it works; `run.json` has all of them.
 COUNTED = ("tracks_hashed", "tracks_failed", "tracks_embedded", "snippets", "audio_s")
@@ -80,6 +81,25 @@ class IndexJob(beam.PTransform[Any, Any]):
             | "segments" >> beam.FlatMap(self._segments, beam.pvalue.AsList(hashed))
             | "tables" >> BuildTables(run, self.quantizer, self.key_bits)
         )
+
+    def count_pieces(self, parts: Mapping[str, Receipt]) -> int:
+        """Pieces of work of the run, each of which leaves a receipt.
+
+        Args:
+            parts: receipts of parts by name; until all are there, one shard a table is reckoned.
+        """
+        run = self.job.run
+        known = run.plan.n_parts + run.plan.n_edits
+        if not run.plan.n_parts:
+            return known
+        if len(parts) < run.plan.n_parts:
+            return known + self.quantizer.n_tables
+        segments = read_segments(run, parts)
+        bits = self.key_bits or choose_key_bits(segments, self.quantizer)
+        for segment in segments:
+            known += len(spills_of(segment, self.quantizer, bits))
+            known += sum(1 for _ in plan_shards(segment, self.quantizer, bits))
+        return known
 
     def _segments(self, run: Run, hashed: Iterable[str]) -> list[SegmentCodes]:
         receipts = run.receipts()

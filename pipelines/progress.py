@@ -80,7 +80,7 @@ class Progress:
     It polls, since with Beam the launcher hears nothing of its workers before the end.
 
     Args:
-        total: the number at the end.
+        total: the number at the end, or what gives it, where that is known better later on.
         count: gives the number now; called every `POLL_S` or `LINE_S` from a thread.
         unit: of what is counted.
         show: whether to draw a bar.
@@ -96,7 +96,7 @@ class Progress:
 
     def __init__(
         self,
-        total: int,
+        total: int | Callable[[], int],
         count: Callable[[], int],
         *,
         unit: str,
@@ -107,7 +107,8 @@ class Progress:
         wait: Callable[[float], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._total, self._count, self._unit, self._show = total, count, unit, show
+        self._total = total if callable(total) else lambda: total
+        self._count, self._unit, self._show = count, unit, show
         self._name, self._news, self._said, self._clock = name, news, said, clock
         self._stop = threading.Event()
         self._wait = wait or self._stop.wait
@@ -129,17 +130,18 @@ class Progress:
         from tqdm import tqdm
 
         start = self._count()
-        with tqdm(total=self._total, initial=start, unit=self._unit, file=sys.stderr) as bar:
+        with tqdm(total=self._total(), initial=start, unit=self._unit, file=sys.stderr) as bar:
             stopped = False
             while not stopped:
                 stopped = self._wait(POLL_S)
                 with contextlib.suppress(HashbeamError):  # a listing that fails is tried again
-                    bar.update(self._count() - bar.n)
                     for line in self._news(stopped):
                         bar.write(line, file=sys.stderr)
+                    bar.total = self._total()
+                    bar.update(self._count() - bar.n)
 
     def _tell(self) -> None:
-        pace = Pace(self._name, self._total, self._unit)
+        pace = Pace(self._name, self._total(), self._unit)
         with contextlib.suppress(HashbeamError):
             pace.line(self._clock(), self._count(), "")  # where the rate is counted from
         stopped = False
@@ -147,6 +149,7 @@ class Progress:
             stopped = self._wait(LINE_S)
             with contextlib.suppress(HashbeamError):
                 lines = list(self._news(stopped))
+                pace.total = self._total()
                 if not stopped:
                     lines.append(pace.line(self._clock(), self._count(), self._said()))
                 for line in lines:

@@ -8,13 +8,17 @@ runner, when its receipt appears.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 from hashing.errors import HashbeamError
 from pipelines import io, parquet
 from pipelines.listing import shown
+from pipelines.part_files import part_name
 from pipelines.progress import Progress, shows_progress
 from pipelines.runs import Receipt, Run
 from pipelines.versions import load_json
+
+Parts = dict[str, Receipt]
 
 MAX_LINES = 20  # failed tracks told of one by one: thousands of lines would hide all others
 
@@ -25,14 +29,18 @@ class RunLog:
     Args:
         run: whose receipts; those that are there already are counted, and not told again.
         name: of the job, with which every line begins.
+        count: pieces of work of the run, by the receipts of the parts that are done.
 
     Attributes:
         failed: tracks that failed so far, in what was finished before as well.
     """
 
-    def __init__(self, run: Run, name: str) -> None:
-        self._run, self._name = run, name
+    def __init__(self, run: Run, name: str, count: Callable[[Parts], int]) -> None:
+        self._run, self._name, self._pieces = run, name, count
+        self._parts: Parts = {}
+        self._total: int | None = None
         self._folder = io.join(run.work, "receipts")
+        self._named = {part_name(part) for part in run.plan.parts}
         self._seen, self._told, self.failed = set[str](), 0, 0
         self._left = 0  # failed tracks that were not told of
         with contextlib.suppress(HashbeamError):
@@ -42,6 +50,12 @@ class RunLog:
     def finished(self) -> int:
         """How many parts and shards have a receipt."""
         return len(io.list_dir(self._folder))
+
+    def total(self) -> int:
+        """How many pieces of work there are, as far as the parts that are done tell."""
+        if self._total is None:
+            self._total = self._pieces(self._parts)
+        return self._total
 
     def news(self, ended: bool) -> list[str]:
         """A line for each track that failed since the last time, `MAX_LINES` of them in all.
@@ -77,7 +91,12 @@ class RunLog:
             self._seen.add(name)
             with contextlib.suppress(HashbeamError):  # one that is not whole is made again
                 found.append(Receipt.from_json(load_json(data, path), path))
-        return found
+        own = [receipt for receipt in found if receipt.run == self._run.plan.token]
+        new = {one.name: one for one in own if one.name in self._named}
+        if new:
+            self._parts |= new
+            self._total = None
+        return own
 
     def _tell(self, path: str) -> list[str]:
         with contextlib.suppress(HashbeamError):  # the summary counts them
@@ -99,20 +118,22 @@ def _failures(receipt: Receipt) -> list[tuple[str, int]]:
     return [(file.path, file.rows) for file in receipt.files if file.kind == "failures"]
 
 
-def follow_run(run: Run, total: int, verb: str, *, quiet: bool, asked: bool) -> Progress:
+def follow_run(
+    run: Run, count: Callable[[Parts], int], verb: str, *, quiet: bool, asked: bool
+) -> Progress:
     """What `run` shows while it runs, as a context: a bar, or a line a minute, and its failures.
 
     Args:
-        total: parts and shards of the run.
+        count: pieces of work of the run, by the receipts of the parts that are done.
         quiet: nothing at all.
         asked: a bar even where stderr is no terminal.
     """
     name = f"hashbeam {verb}"
     if quiet:
-        return Progress(total, lambda: 0, unit="part", show=False)
-    log = RunLog(run, name)
+        return Progress(0, lambda: 0, unit="part", show=False)
+    log = RunLog(run, name, count)
     return Progress(
-        total,
+        log.total,
         log.finished,
         unit="part",
         show=shows_progress(quiet=quiet, asked=asked),

@@ -12,7 +12,7 @@ from typing import Any
 
 from hashing.errors import HashbeamError
 from pipelines import io
-from pipelines.gather import failure_kinds, total
+from pipelines.gather import Built, failure_kinds, total
 from pipelines.gating.balance import table_stats
 from pipelines.gating.bounds import Gate
 from pipelines.records import Record
@@ -148,15 +148,16 @@ def summarise(
     workers: int,
     manifest: Manifest,
     parts: Sequence[Receipt],
-    shards: Sequence[Receipt],
+    made: Built,
     launched: float,
 ) -> Summary:
     """The summary of a run that is about to be published.
 
     Args:
         workers: processes of the local engine.
-        parts, shards: receipts of all parts and shards of the run; those that started before
-            `launched` (Unix s) were finished by an earlier start of it.
+        parts: receipts of all parts of the run.
+        made: with those of shards and spills. What started before `launched` (Unix s) was finished
+            by an earlier start of the run.
     """
     now = time.time()
     fresh = [part for part in parts if part.started >= launched]
@@ -164,8 +165,8 @@ def summarise(
     hash_wall_s = max((part.finished for part in fresh), default=launched) - first
     hash_cpu_s = _total(fresh, "cpu_s")
     fresh_audio_s = _total(fresh, "audio_s") - _total(fresh, "audio_kept_s")
-    built = [shard for shard in shards if shard.started >= launched]
-    tables = list(table_stats(shards).values())
+    built = [one for one in (*made.spills, *made.shards) if one.started >= launched]
+    tables = list(table_stats(made.shards).values())
     files, counters = manifest.files, manifest.counters
     in_tables = files.select(kind="tables")
     table_bytes, postings = sum(in_tables.column("bytes")), sum(in_tables.column("rows"))

@@ -1,15 +1,15 @@
 """Codes become hash tables: segments, key ranges, and one shard file for each table and range.
 
-Nothing is shuffled but small descriptions of shards: a worker reads the codes of a segment from
-their files and keeps the keys of its own range, so that memory is bounded by `BLOCK_POSTINGS`.
-A segment of more postings than that is read once for each of its key ranges and tables.
+Nothing is shuffled but small descriptions of shards. The codes of a small segment are in the memory
+of the workers that build its tables; those of a large one are read once, and their postings sorted
+out into spills (`pipelines.spills`), of which each shard reads its own slices. Either way memory is
+bounded by `BLOCK_POSTINGS`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,45 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashing.quantizers import Quantizer
-from hashing.tables import (
-    BLOCK_POSTINGS,
-    build_shard,
-    pack_postings,
-    plan_key_ranges,
-    plan_segments,
-)
-from pipelines import io, parquet
+from hashing.tables import BLOCK_POSTINGS, build_shard, pack_postings, plan_key_ranges
+from pipelines import io
 from pipelines.options import MIN_KEY_BITS
-from pipelines.part_files import part_name
 from pipelines.runs import Receipt, Run, new_attempt
+from pipelines.segment_codes import SegmentCodes, codes_of
+from pipelines.spills import SpillTask, finished_spills, plan_spills, read_slices, write_spill
 from pipelines.versions import FileEntry
 
-# Snippets of a segment of which a worker keeps what keys are made of: 64 MB at 64 bytes each.
+# Snippets of a segment of which a worker keeps what keys are made of: 64 MB at 64 bytes each. A
+# larger one is spilled.
 KEPT_SNIPPETS = 1_000_000
 BUCKET_BITS = 2  # keys are so many bits shorter than one bucket for each posting would need
-
-
-@dataclasses.dataclass(frozen=True)
-class SegmentCodes:
-    """A segment before its tables: which parts, their code files, and how many snippets each.
-
-    `paths` are files of codes, `tracks_paths` those of the same tracks, `snippets` the rows of
-    codes, and `first_gids` the number that each file's first track begins with. `digest` changes
-    with any of the files: tables of other files are not taken for these.
-    """
-
-    id: int
-    parts: range
-    paths: list[str]
-    tracks_paths: list[str]
-    snippets: list[int]
-    first_gids: list[int]
-    digest: str
-
-    @property
-    def total(self) -> int:
-        """Snippets of the segment."""
-        return sum(self.snippets)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,36 +80,6 @@ def choose_key_bits_of(snippets: int, quantizer: Quantizer) -> int:
     return min(max(bits, MIN_KEY_BITS), quantizer.key_bits_max)
 
 
-def read_segments(run: Run, receipts: Mapping[str, Receipt]) -> list[SegmentCodes]:
-    """The segments that the receipts of all parts make, in order; none where nothing has a code."""
-    first_part = run.plan.first_part
-    parts = [receipts[part_name(part)] for part in run.plan.parts]
-    gids = [int(receipt.counters["gids"]) for receipt in parts]
-    segments = []
-    ranges = plan_segments(gids) if any(gids) else []
-    for number, chosen in enumerate(ranges, run.plan.first_segment):
-        codes, tracks, first_gids, gid = list[FileEntry](), list[FileEntry](), list[int](), 0
-        for part in chosen:
-            found = [entry for entry in parts[part].files if entry.kind == "codes"]
-            codes += found
-            tracks += [entry for entry in parts[part].files if entry.kind == "tracks"]
-            first_gids += [gid] * len(found)  # none where every track of the part failed
-            gid += gids[part]
-        digest = hashlib.sha256("".join(entry.sha256 for entry in codes).encode()).hexdigest()
-        segments.append(
-            SegmentCodes(
-                number,
-                range(first_part + chosen.start, first_part + chosen.stop),
-                [io.join(run.index, entry.path) for entry in codes],
-                [io.join(run.index, entry.path) for entry in tracks],
-                [entry.rows for entry in codes],
-                first_gids,
-                digest,
-            )
-        )
-    return segments
-
-
 def plan_shards(
     segment: SegmentCodes,
     quantizer: Quantizer,
@@ -152,23 +95,48 @@ def plan_shards(
             yield ShardTask(segment.id, table, number, key_lo, key_hi, expected, key_bits)
 
 
-def build_table(run: Run, segment: SegmentCodes, task: ShardTask, quantizer: Quantizer) -> Receipt:
-    """Builds one shard from the codes of its segment, and writes it and its receipt.
+def spills_of(
+    segment: SegmentCodes,
+    quantizer: Quantizer,
+    key_bits: int,
+    block_postings: int = BLOCK_POSTINGS,
+) -> list[SpillTask]:
+    """The pieces in which a segment is spilled; none of one that is kept in memory."""
+    if segment.total <= KEPT_SNIPPETS:
+        return []
+    postings = math.ceil(segment.total * quantizer.replication)
+    return plan_spills(segment, key_bits, plan_key_ranges(postings, key_bits, block_postings))
 
-    Memory: 8 bytes for each posting of the range, and one file of codes.
 
-    Raises: HashbeamError where codes cannot be read or the shard cannot be written.
+def build_table(
+    run: Run,
+    segment: SegmentCodes,
+    task: ShardTask,
+    quantizer: Quantizer,
+    spills: Sequence[FileEntry] = (),
+) -> Receipt:
+    """Builds one shard, and writes it and its receipt.
+
+    Args:
+        spills: of the segment, all of them; none: it is built from the codes.
+
+    Memory: 8 bytes for each posting of the range, and without spills the codes of the segment.
+
+    Raises: HashbeamError where something cannot be read or the shard cannot be written.
     """
     started, cpu_s = time.time(), time.process_time()
-    packed = pack_postings(
-        (
-            (*quantizer.postings(material, task.table, task.key_bits), gid)
-            for material, gid in _kept_material(segment, quantizer)
-        ),
-        task.key_lo,
-        task.key_hi,
-        task.postings,
-    )
+    if spills:
+        packed = read_slices(run.index, spills, task.table, task.number)
+    else:
+        packed = pack_postings(
+            (
+                (*quantizer.postings(material, task.table, task.key_bits), gid)
+                for material, gid in _kept_material(segment, quantizer)
+            ),
+            task.key_lo,
+            task.key_hi,
+            task.postings,
+        )
     attempt = new_attempt()
     with io.open_write(run.attempt_path("tables", task.name, attempt, ".hbt")) as file:
         stats = build_shard(
@@ -197,58 +165,16 @@ def build_table(run: Run, segment: SegmentCodes, task: ShardTask, quantizer: Qua
 def _kept_material(
     segment: SegmentCodes, quantizer: Quantizer
 ) -> Iterable[tuple[NDArray[np.uint8], int]]:
-    """What keys are made of; that of a small segment is made once for all tables of a worker."""
-    made = ((quantizer.key_material(codes), gid) for codes, gid in _codes(segment))
-    if segment.total > KEPT_SNIPPETS:
-        return made
+    """What keys are made of, made once for all tables of a segment that a worker builds."""
     # A worker builds the tables of one model.
     if segment.digest not in _kept:
         _kept.clear()
-        _kept[segment.digest] = list(made)
+        made = [(quantizer.key_material(codes), gid) for codes, gid in codes_of(segment)]
+        _kept[segment.digest] = made
     return _kept[segment.digest]
 
 
 _kept: dict[str, list[tuple[NDArray[np.uint8], int]]] = {}
-
-
-def _codes(segment: SegmentCodes) -> Iterator[tuple[NDArray[np.uint8], int]]:
-    """The codes of a segment in runs of consecutive snippets, each with the number of its first."""
-    for path, tracks_path, first_gid in zip(
-        segment.paths, segment.tracks_paths, segment.first_gids, strict=True
-    ):
-        table = parquet.read_table(path, ["snippet", "code"]).combine_chunks()
-        tracks = parquet.read_table(tracks_path, ["snippets", "gids"])
-        chunk = table["code"].chunk(0)
-        width = chunk.type.byte_width
-        data = np.frombuffer(chunk.buffers()[1], np.uint8)[chunk.offset * width :]
-        codes = data[: len(chunk) * width].reshape(-1, width)
-        numbers = (column.to_numpy() for column in (table["snippet"], *tracks.columns))
-        gids = number_snippets(*numbers) + first_gid
-        bounds = [0, *(np.flatnonzero(np.diff(gids) != 1) + 1).tolist(), len(gids)]
-        for first, end in itertools.pairwise(bounds):
-            yield codes[first:end], int(gids[first])
-
-
-def number_snippets(
-    snippet: NDArray[np.int32], snippets: NDArray[np.integer], gids: NDArray[np.integer]
-) -> NDArray[np.int64]:
-    """Numbers of the snippets of consecutive tracks, counted through.
-
-    A silent snippet keeps its number, so that numbers within a track tell the time.
-
-    Args:
-        snippet: numbers within their tracks, of all tracks one after the other, ``[n]``.
-        snippets: how many of them each track has, ``[tracks]``.
-        gids: how many numbers each track takes up, ``[tracks]``.
-
-    >>> heard = np.array([0, 1, 3, 5, 6])  # the second track begins with silence
-    >>> number_snippets(heard, np.array([3, 2]), np.array([4, 7])).tolist()
-    [0, 1, 3, 9, 10]
-    """
-    firsts: NDArray[np.int64] = np.cumsum(gids, dtype=np.int64) - gids
-    numbers = np.repeat(firsts, snippets)
-    numbers += snippet
-    return numbers
 
 
 @dataclasses.dataclass
@@ -267,25 +193,72 @@ class BuildTables(beam.PTransform[Any, Any]):
 
     def expand(self, segments: Any) -> Any:
         """The steps."""
+        spilled = (
+            segments
+            | "plan spills" >> beam.FlatMap(self._pieces, beam.pvalue.AsList(segments))
+            # Moves some hundred bytes a piece of four million snippets.
+            | "spread spills" >> beam.Reshuffle()
+            | "spill" >> beam.Map(self._spill, beam.pvalue.AsList(segments))
+        )
         return (
             segments
-            | "plan shards" >> beam.FlatMap(self._missing, beam.pvalue.AsList(segments))
+            # The entries of the spills hold it back until all are written.
+            | "plan shards"
+            >> beam.FlatMap(
+                self._missing, beam.pvalue.AsList(segments), beam.pvalue.AsList(spilled)
+            )
             # Moves some hundred bytes a shard; without it one worker would build them all.
             | "spread shards" >> beam.Reshuffle()
-            | "build shards" >> beam.Map(self._build, beam.pvalue.AsList(segments))
+            | "build shards"
+            >> beam.Map(self._build, beam.pvalue.AsList(segments), beam.pvalue.AsList(spilled))
         )
 
-    def _missing(self, segment: SegmentCodes, all_segments: Sequence[SegmentCodes]) -> Any:
-        bits = self.key_bits or choose_key_bits(all_segments, self.quantizer)
-        done = self.run.receipts()
-        for task in plan_shards(segment, self.quantizer, bits):
+    def _key_bits(self, segments: Sequence[SegmentCodes]) -> int:
+        return self.key_bits or choose_key_bits(segments, self.quantizer)
+
+    def _unbuilt(
+        self, segment: SegmentCodes, key_bits: int, done: Mapping[str, Receipt]
+    ) -> Iterator[ShardTask]:
+        for task in plan_shards(segment, self.quantizer, key_bits):
             receipt = done.get(task.name)
-            if receipt is not None and receipt.inputs == task.inputs(segment):
-                continue
-            if receipt is not None:
+            if receipt is None or receipt.inputs != task.inputs(segment):
+                yield task
+
+    def _pieces(
+        self, segment: SegmentCodes, segments: Sequence[SegmentCodes]
+    ) -> Iterator[tuple[SpillTask, FileEntry | None]]:
+        """The pieces of a segment that lacks a shard, each with its spill where it has one."""
+        bits, done = self._key_bits(segments), self.run.receipts()
+        tasks = spills_of(segment, self.quantizer, bits)
+        if not tasks or next(self._unbuilt(segment, bits, done), None) is None:
+            return
+        written = {one.name: one.files[0] for one in finished_spills(segment, tasks, done)}
+        for task in tasks:
+            if task.name in done and task.name not in written:
+                self.run.discard(task.name)  # of other codes or another key length
+            yield task, written.get(task.name)
+
+    def _spill(
+        self, piece: tuple[SpillTask, FileEntry | None], segments: Sequence[SegmentCodes]
+    ) -> FileEntry:
+        task, written = piece
+        if written is not None:
+            return written
+        segment = next(one for one in segments if one.id == task.segment)
+        return write_spill(self.run, segment, task, self.quantizer).files[0]
+
+    def _missing(
+        self, segment: SegmentCodes, segments: Sequence[SegmentCodes], _: Sequence[FileEntry]
+    ) -> Iterator[ShardTask]:
+        done = self.run.receipts()
+        for task in self._unbuilt(segment, self._key_bits(segments), done):
+            if task.name in done:
                 self.run.discard(task.name)  # of other codes or another key length
             yield task
 
-    def _build(self, task: ShardTask, segments: Sequence[SegmentCodes]) -> str:
+    def _build(
+        self, task: ShardTask, segments: Sequence[SegmentCodes], spilled: Sequence[FileEntry]
+    ) -> str:
         segment = next(one for one in segments if one.id == task.segment)
-        return build_table(self.run, segment, task, self.quantizer).name
+        spills = [entry for entry in spilled if entry.segment == task.segment]
+        return build_table(self.run, segment, task, self.quantizer, spills).name

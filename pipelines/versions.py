@@ -10,7 +10,9 @@
         run.json                     counters, timings, versions of everything
         codes/ tracks/ failures/ matrices/ tables/ and, where they were asked for, embeddings/ of
                                  snippets (part-NNNNN-…) and of whole tracks (part-NNNNN-artist-…)
-        work/                        the plan and the receipts of the run, until it is published
+        work/                        the plan and the receipts of the run, and the postings on
+                                     their way into tables (`pipelines.spills`), until it is
+                                     published
 
 Nothing that a published manifest names is ever changed, so a reader of any version is undisturbed.
 """
@@ -35,7 +37,7 @@ FIRST_VERSION = "000001"
 # snippets do, with "artist" in their names.
 ARTIST_EMBEDDINGS = "artist_embeddings"
 # Kinds of files, all others each a folder of a version; `matrices` say where in their shards the
-# codes, or embeddings, of snippet numbers lie.
+# codes, or embeddings, of snippet numbers lie; `spills` are of an unfinished run, in its work/.
 KINDS = (
     "codes",
     "tracks",
@@ -45,6 +47,7 @@ KINDS = (
     ARTIST_EMBEDDINGS,
     "tables",
     "removals",
+    "spills",
 )
 
 _VERSION = re.compile(r"\d{6,}")

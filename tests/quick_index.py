@@ -179,9 +179,14 @@ def run_at_once(
     segments = job._segments(run, names)
     tables = BuildTables(run, job.quantizer, job.key_bits)
     for segment in segments:
-        for task in tables._missing(segment, segments):
+        spilled = []
+        for piece in tables._pieces(segment, segments):
+            if piece[1] is None:
+                before(piece[0].name)
+            spilled.append(tables._spill(piece, segments))
+        for task in tables._missing(segment, segments, spilled):
             before(task.name)
-            tables._build(task, segments)
+            tables._build(task, segments, spilled)
 
 
 @dataclasses.dataclass

@@ -14,6 +14,7 @@ from hashing.stored import StoredPlaces, Stretch, find_stored
 from pipelines import io, parquet
 from pipelines.opened import open_index
 from pipelines.plain import rows_of
+from pipelines.segment_codes import number_snippets
 from pipelines.versions import Manifest
 
 Ints = npt.NDArray[np.int64]
@@ -153,8 +154,6 @@ class StoredCodes:
 
         Raises: IndexFormatError where they are not there.
         """
-        from pipelines.tables import number_snippets  # brings Beam
-
         starts = self.tracks.starts[segment]
         part = int(np.searchsorted(starts, gids[0], side="right")) - 1
         place = segment, self._first_parts[segment] + part

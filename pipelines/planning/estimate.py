@@ -9,6 +9,8 @@ from pipelines.planning.content import MATRIX_FILE_BYTES, Content
 from pipelines.planning.layout import Layout, plan_layout
 from pipelines.planning.speeds import Speeds
 from pipelines.planning.workload import Workload
+from pipelines.spills import SPILL_SNIPPETS
+from pipelines.tables import KEPT_SNIPPETS
 
 GB = 1e9
 
@@ -29,6 +31,7 @@ READ_MB_S = 100.0
 PART_COPIES = 4
 # Of a process that builds tables, without the tables: python, Beam, Arrow and the model.
 PROCESS_BYTES = 250e6
+SPILLED_BYTES = 8  # of a posting on its way into a table of a large segment: key and snippet
 # Files that only a run has: receipts of parts and of shards, measured.
 PART_RECEIPT_BYTES, SHARD_RECEIPT_BYTES = 1300, 700
 # CPU of comparing a million rows of a catalogue with an index: read 1.2 s, both sides prepared 0.3,
@@ -196,6 +199,7 @@ def _build_stages(
 ) -> list[Stage]:
     written = sum(sizes.values())
     part = layout.snippets / layout.parts * sum(content.fixed_widths().values())
+    spilled = float(layout.spilled * SPILLED_BYTES)
     return [
         Stage(
             "decode and hash",
@@ -209,8 +213,8 @@ def _build_stages(
             "build tables",
             speeds.tables.cpu_s(layout),
             layout.shards,
-            _codes_read(layout, sizes["codes"]),
-            sizes["tables"],
+            sizes["codes"] + spilled,
+            sizes["tables"] + spilled,
             _table_memory(layout, sizes["codes"]),
         ),
         # One process, the one that was started by hand or by a timer, looks at all of it.
@@ -225,24 +229,20 @@ def _build_stages(
     ]
 
 
-def _codes_read(layout: Layout, codes_bytes: float) -> float:
-    """Bytes of codes that workers read to build tables."""
-    read = 0.0
-    for segment in layout.segments:
-        share = segment.snippets / max(1, layout.snippets)
-        read += codes_bytes * share * layout.reads(segment)
-    return read
-
-
 def _table_memory(layout: Layout, codes_bytes: float) -> float:
-    """Peak of a worker that builds the largest shard: postings, keys, directory, codes."""
+    """Peak of a worker: the largest shard with postings, keys and directory, or the codes."""
     most = 0.0
     for segment in layout.segments:
         postings = 8 * segment.postings / segment.n
         # Keys and their places, and a directory that is made and then written.
         directory = segment.directory_bytes + 8 * segment.distinct_keys
-        share = segment.snippets / max(1, layout.snippets) if segment.kept else 0.0
-        most = max(most, postings + directory + codes_bytes * share)
+        held = min(segment.snippets, KEPT_SNIPPETS if segment.kept else SPILL_SNIPPETS)
+        codes = codes_bytes * held / max(1, layout.snippets)
+        if segment.kept:
+            most = max(most, postings + directory + codes)
+        else:  # spills are written before any shard is built
+            table = SPILLED_BYTES * held * segment.postings / segment.snippets
+            most = max(most, postings + directory, codes + table)
     return PROCESS_BYTES + most + 2 * codes_bytes / layout.parts
 
 
@@ -253,4 +253,4 @@ def _catalog_bytes(workload: Workload, content: Content) -> float:
 
 def _temporary(workload: Workload, content: Content, layout: Layout) -> float:
     receipts = layout.parts * PART_RECEIPT_BYTES + layout.shards * SHARD_RECEIPT_BYTES
-    return _catalog_bytes(workload, content) + receipts
+    return _catalog_bytes(workload, content) + receipts + layout.spilled * SPILLED_BYTES

@@ -35,7 +35,10 @@ class Ranges:
 
     @property
     def kept(self) -> bool:
-        """Whether a worker keeps the codes in memory while it builds all tables of them."""
+        """Whether a worker keeps the codes in memory while it builds all tables of them.
+
+        The postings of a larger segment are spilled (`pipelines.spills`).
+        """
         return self.snippets <= KEPT_SNIPPETS
 
 
@@ -76,9 +79,10 @@ class Layout:
         """Of all tables together."""
         return self.n_tables * sum(segment.table_bytes for segment in self.segments)
 
-    def reads(self, segment: Ranges) -> int:
-        """How often the codes of a segment are read: once, or for each shard made of them."""
-        return 1 if segment.kept else self.n_tables * segment.n
+    @property
+    def spilled(self) -> int:
+        """Postings of all tables together that are spilled before they are in tables."""
+        return self.n_tables * sum(one.postings for one in self.segments if not one.kept)
 
     @property
     def bucket(self) -> float:

@@ -35,8 +35,9 @@ from pipelines.planning.speeds import (
     TableSpeeds,
 )
 from pipelines.runs import Plan, Receipt, Run
+from pipelines.segment_codes import SegmentCodes
 from pipelines.stores import is_remote, local
-from pipelines.tables import SegmentCodes, ShardTask, build_table
+from pipelines.tables import ShardTask, build_table
 from pipelines.versions import FIRST_VERSION, utc_now
 
 # Made up where no catalogue is named: a file of mp3 at 128 kb/s, as most catalogues have, that is

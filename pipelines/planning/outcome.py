@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from pipelines.planning.estimate import GB, Estimate, Prices, Stage
+from pipelines.planning.estimate import GB, SPILLED_BYTES, Estimate, Prices, Stage
 
 FORMAT_VERSION = 1
 CROWDED = 64  # postings of a bucket: many times what keys of the right length give
@@ -175,12 +175,10 @@ def notes_on(estimate: Estimate) -> list[str]:
         )
     elif layout.crowded(estimate.content.balance) > CROWDED:
         notes.append("buckets are long: look-up will be slow; a longer --key-bits makes them short")
-    if any(segment.n > 1 for segment in layout.segments):
-        tables = estimate.speeds.tables
-        share = tables.reading_s(layout) / max(1e-9, tables.cpu_s(layout))
+    if layout.spilled:
         notes.append(
-            f"every key range of a table reads all codes of its segment: {share:.0%} of the CPU "
-            "time of building tables"
+            f"while tables are built, {size(layout.spilled * SPILLED_BYTES)} of sorted postings "
+            "stand beside them"
         )
     return notes
 

@@ -12,11 +12,12 @@ from pipelines.planning.layout import Layout
 # columns), and of a million postings (key, pack, sort, write, SHA-256).
 SHARD_CPU_S = 0.0025
 FILE_CPU_S = 0.0035
-# Share of what a file costs that each shard pays for it again: its codes are a call of their own.
+# Share of what a file costs that each table pays for it again: its codes are a call of their own.
 CALL_SHARE = 0.035
 POSTINGS_CPU_S = 0.058
-# Share of that which is the key, and to pick those of a range among all.
-KEY_SHARE = 0.5
+# Of a million postings that are spilled on the way: sort, write, SHA-256, read; keys of 26 bits in
+# four ranges (tests/benchmarks/bench_spills.py).
+SPILL_CPU_S = 0.034
 # Of a million codes: reading, by their bytes, and what keys are made of where that is not the code
 # itself: a model of this kind decodes it and multiplies.
 CODE_BYTE_CPU_S = 0.002
@@ -57,36 +58,32 @@ class TableSpeeds:
         return TableSpeeds(*(factor * value for value in dataclasses.astuple(self)))
 
     def cpu_s(self, layout: Layout) -> float:
-        """CPU seconds of all tables of an index."""
-        own_s = layout.shards * self.shard_cpu_s + layout.postings / 1e6 * self.postings_cpu_s
-        return own_s + self.reading_s(layout)
+        """CPU seconds of all tables of an index.
 
-    def reading_s(self, layout: Layout) -> float:
-        """The part of it that is reading codes.
-
-        Those of a segment that fits into memory are read once. Those of a larger one are read for
-        each table, and where tables have several key ranges, for each of these: most of them are
-        left out then.
+        All codes are read once. Those of a segment that fits into memory are then at hand for each
+        table; the postings of a larger one are sorted out into spills and read again from there.
 
         >>> import numpy as np
         >>> from hashing.quantizers import SignQuantizer
         >>> from pipelines.planning.layout import plan_layout
         >>> quantizer = SignQuantizer(np.zeros(24), np.ones(24), np.tile(np.arange(24), (2, 1)))
-        >>> speeds = TableSpeeds(0.0, 0.0, 0.0, 10.0)
+        >>> speeds = TableSpeeds(0.0, 0.0, POSTINGS_CPU_S, 10.0)
         >>> layouts = [plan_layout(8, n, n, quantizer) for n in (10**6, 10**7, 10**8)]
         >>> [layout.segments[0].n for layout in layouts]
         [1, 1, 4]
-        >>> [round(speeds.reading_s(layout) / layout.snippets * 1e6) for layout in layouts]
-        [10, 20, 80]
+        >>> [round(speeds.cpu_s(layout) / layout.snippets * 1e6, 2) for layout in layouts]
+        [10.12, 10.18, 10.18]
         """
-        cpu_s = 0.0
-        for segment in layout.segments:
-            reads = layout.reads(segment)
-            keys = KEY_SHARE * self.postings_cpu_s * layout.n_tables * (segment.n - 1)
-            calls = CALL_SHARE * layout.n_tables * segment.n
-            cpu_s += (reads + calls) * segment.parts * self.file_cpu_s
-            cpu_s += segment.snippets / 1e6 * (reads * self.codes_cpu_s + keys)
-        return cpu_s
+        # A machine that needs longer for a posting does so for a spilled one as well.
+        spill_s = SPILL_CPU_S / POSTINGS_CPU_S * self.postings_cpu_s
+        calls = 1 + CALL_SHARE * layout.n_tables
+        return (
+            layout.shards * self.shard_cpu_s
+            + calls * layout.parts * self.file_cpu_s
+            + layout.snippets / 1e6 * self.codes_cpu_s
+            + layout.postings / 1e6 * self.postings_cpu_s
+            + layout.spilled / 1e6 * spill_s
+        )
 
 
 @dataclasses.dataclass(frozen=True)

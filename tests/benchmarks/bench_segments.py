@@ -35,7 +35,8 @@ from pipelines.parts import HashJob, count_parts, hash_part, write_parts
 from pipelines.publication import publish
 from pipelines.reindexing.removals import REMOVALS
 from pipelines.runs import Plan, Run
-from pipelines.tables import SegmentCodes, build_table, plan_shards
+from pipelines.segment_codes import SegmentCodes
+from pipelines.tables import build_table, plan_shards
 from pipelines.versions import FIRST_VERSION, FileEntry, Files, Manifest, Segment, utc_now
 
 NIGHTLY = 0.01  # of the tracks in each of the nine small segments

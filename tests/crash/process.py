@@ -32,10 +32,13 @@ from pipelines import (
     remove,
     rollback,
     runner,
+    spills,
     summary,
+    tables,
 )
 
 SNIPPETS = 8  # of a track; the fourth number is silent
+SPILLED = ("index", "compact")  # commands that count all segments as large
 BROKEN = b"no audio"  # how a file begins that cannot be decoded
 POLL_S = 0.003
 HANGS_S = 60.0  # a process that takes longer is stuck; it needs a tenth of a second
@@ -85,6 +88,9 @@ def command(arguments: list[str], hasher: Hasher) -> Callable[[], int]:
 
     def action() -> int:
         _stand_in(hasher)
+        if arguments[0] in SPILLED:
+            tables.KEPT_SNIPPETS = 0
+            spills.SPILL_SNIPPETS = 2 * SNIPPETS
         return cli.main(arguments)
 
     return action

@@ -18,10 +18,10 @@ from pipelines.planning import layout as layouts
 from pipelines.planning.layout import Layout, Ranges
 from pipelines.planning.measure import measure, random_segment
 from pipelines.planning.past import read_past
-from pipelines.planning.speeds import SHARD_CPU_S, TableSpeeds
 from pipelines.runs import Plan, Run
+from pipelines.spills import write_spill
 from pipelines.summary import Summary, read_summary
-from pipelines.tables import build_table, plan_shards
+from pipelines.tables import build_table, plan_shards, spills_of
 from pipelines.versions import open_manifest
 
 CLOSE = 0.25  # the share that a plan may be off
@@ -143,42 +143,37 @@ def test_what_an_index_tells(indexes: tuple[Path, Path]) -> None:
     assert 0.5 < past.content.balance <= 1
 
 
-def test_tables_of_many_ranges_cost_what_reading_them_again_does(
+def test_tables_of_many_ranges_cost_what_spilling_them_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Two tables of the shipped model, whose codes must be decoded before they have keys.
+    # The shipped model, whose codes must be decoded before they have keys.
     quantizer = Hasher.load().quantizer
-    n_tables, n_ranges, snippets, key_bits = 2, 3, 40_000, 14
+    n_ranges, snippets, key_bits = 3, 100_000, 16
     segment = random_segment(str(tmp_path), quantizer, snippets, 0)
     run = run_of(tmp_path)
+    monkeypatch.setattr(tables, "KEPT_SNIPPETS", 0)
+    monkeypatch.setattr(layouts, "KEPT_SNIPPETS", 0)
 
-    def build(block_postings: int) -> float:
-        tasks = plan_shards(segment, quantizer, key_bits, block_postings)
-        chosen = [task for task in tasks if task.table < n_tables]
-        receipts = [build_table(run, segment, task, quantizer) for task in chosen]
+    def build() -> float:
+        block = -(-snippets // n_ranges)
+        receipts = [
+            write_spill(run, segment, task, quantizer)
+            for task in spills_of(segment, quantizer, key_bits, block)
+        ]
+        spills = [receipt.files[0] for receipt in receipts]
+        for task in plan_shards(segment, quantizer, key_bits, block):
+            receipts.append(build_table(run, segment, task, quantizer, spills))
         for receipt in receipts:
             run.discard(receipt.name)
+        assert len(receipts) == 1 + n_ranges * quantizer.n_tables
         return sum(receipt.counters["cpu_s"] for receipt in receipts)
 
-    build(snippets)  # loads what is loaded late
-    kept, apart = [], []
-    for _ in range(3):  # in turns: whatever slows the machine slows both
-        monkeypatch.setattr(tables, "_kept", {})
-        monkeypatch.setattr(tables, "KEPT_SNIPPETS", snippets)
-        kept.append((build(snippets), build(snippets)))  # the second finds codes in memory
-        monkeypatch.setattr(tables, "KEPT_SNIPPETS", 0)
-        apart.append(build(-(-snippets // n_ranges)))
-    whole, again = (min(times) for times in zip(*kept, strict=True))
-    millions = snippets / 1e6
-    # What `hashbeam plan --measure` takes from such times.
-    postings = max(0.0, again - n_tables * SHARD_CPU_S) / millions / n_tables
-    learned = TableSpeeds(SHARD_CPU_S, 0.0, postings, (whole - again) / millions)
+    build()  # loads what is loaded late
+    real = min(build() for _ in range(3))
+    measured = measure(Hasher.load(), hashing=False).speeds.tables
     ranges = Ranges(snippets, 1, snippets, n_ranges, 0, 0, 0)
-    layout = Layout(1, 1, snippets, snippets, key_bits, key_bits, n_tables, [ranges])
-    monkeypatch.setattr(layouts, "KEPT_SNIPPETS", 0)
-    assert is_near(learned.cpu_s(layout), min(apart))
-    # And it is no small matter.
-    assert min(apart) > 3 * whole
+    layout = Layout(1, 1, snippets, snippets, key_bits, key_bits, quantizer.n_tables, [ranges])
+    assert is_near(measured.cpu_s(layout), real)
 
 
 def build_one_shard(folder: Path) -> None:

@@ -37,7 +37,7 @@ def finish(run: Run, part: int, failed: int, **row: str) -> None:
 
 
 def test_a_failed_track_is_told_of_once(run: Run) -> None:
-    log = RunLog(run, NAME)
+    log = RunLog(run, NAME, len)
     assert (log.finished(), log.news(False), log.said()) == (0, [], "")
     finish(run, 0, 2)
     finish(run, 1, 0)
@@ -55,13 +55,13 @@ def test_a_failed_track_is_told_of_once(run: Run) -> None:
 
 def test_what_an_earlier_start_had_told_is_only_counted(run: Run) -> None:
     finish(run, 0, 1)
-    log = RunLog(run, NAME)
+    log = RunLog(run, NAME, len)
     assert log.said() == "1 track failed"
     assert log.news(True) == []
 
 
 def test_of_thousands_some_are_told(run: Run) -> None:
-    log = RunLog(run, NAME)
+    log = RunLog(run, NAME, len)
     for part in range(5):
         finish(run, part, 7)
     lines = log.news(False)
@@ -75,7 +75,7 @@ def test_of_thousands_some_are_told(run: Run) -> None:
 
 
 def test_what_is_damaged_or_gone_stops_nothing(run: Run) -> None:
-    log = RunLog(run, NAME)
+    log = RunLog(run, NAME, len)
     finish(run, 0, 1)
     finish(run, 1, 1)
     Path(run.receipt_path("part-00000")).write_bytes(b"{")
@@ -87,7 +87,7 @@ def test_what_is_damaged_or_gone_stops_nothing(run: Run) -> None:
 
 
 def test_no_terminal_obeys_a_track(run: Run) -> None:
-    log = RunLog(run, NAME)
+    log = RunLog(run, NAME, len)
     finish(run, 0, 1, track_id="a\x1b[31m\nhashbeam index: error", uri="b\tc")
     (line,) = log.news(False)
     assert re.search(r"[\x00-\x1f\x7f]", line) is None
@@ -96,9 +96,27 @@ def test_no_terminal_obeys_a_track(run: Run) -> None:
 def test_a_run_in_a_log_tells_its_failures_when_it_ends(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with follow_run(run, 10, "reindex", quiet=False, asked=False):
+    with follow_run(run, len, "reindex", quiet=False, asked=False):
         finish(run, 0, 1)
     assert capsys.readouterr().err == "hashbeam reindex: track t0-0 failed: missing, /m/0.mp3\n"
-    with follow_run(run, 10, "reindex", quiet=True, asked=True):
+    with follow_run(run, len, "reindex", quiet=True, asked=True):
         finish(run, 1, 1)
     assert capsys.readouterr().err == ""
+
+
+def test_the_number_of_pieces_is_asked_for_when_parts_come(run: Run) -> None:
+    asked = list[int]()
+
+    def count(parts: dict[str, Receipt]) -> int:
+        asked.append(len(parts))
+        return 10 + len(parts)
+
+    log = RunLog(run, NAME, count)
+    assert (log.total(), log.total()) == (10, 10)
+    finish(run, 0, 0)
+    log.news(False)
+    assert (log.total(), log.total()) == (11, 11)
+    run.write_receipt(Receipt("s000-t00-k0000", "a", [], {}, 1.0, 2.0))
+    log.news(False)
+    assert log.total() == 11
+    assert asked == [0, 1]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from hashing.quantizers import SignQuantizer
 from pipelines.runs import Plan, Receipt, Run
-from pipelines.tables import SegmentCodes, choose_key_bits, plan_shards, read_segments
+from pipelines.segment_codes import SegmentCodes, read_segments
+from pipelines.tables import choose_key_bits, plan_shards
 from pipelines.versions import FileEntry
 
 BITS = np.arange(2 * 22).reshape(2, 22)
