@@ -44,6 +44,13 @@ class _KilledError(AudioError):
     """The child was killed from outside."""
 
 
+class EndedError(BaseException):
+    """Another thread has ended the decoder: the worker that it is part of is being stopped.
+
+    No Exception, so that nobody takes it for the fault of the file that was being decoded.
+    """
+
+
 class Decoder:
     """Decodes files in a child process that is started when needed and replaced when it dies.
 
@@ -60,8 +67,10 @@ class Decoder:
         self._child: subprocess.Popen[bytes] | None = None
         self._busy = False
         self._ready = False  # the child has said a word
+        self._ended = False
 
     def __enter__(self) -> Decoder:
+        self._ended = False
         return self
 
     def __exit__(
@@ -70,6 +79,7 @@ class Decoder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._ended = True
         self.close()
 
     @property
@@ -223,7 +233,22 @@ class Decoder:
     def _ask(
         self, path: str, request: dict[str, Any], timeout_s: float
     ) -> Iterator[tuple[bytes, bytearray]]:
-        """The frames that answer a request, up to the one that ends it."""
+        """The frames that answer a request, up to the one that ends it.
+
+        Raises: EndedError where the decoder's block is left meanwhile.
+        """
+        try:
+            yield from self._frames(path, request, timeout_s)
+        except Exception as error:  # of streams that are closed, or a child that is gone
+            if self._ended:
+                raise EndedError from error
+            raise
+
+    def _frames(
+        self, path: str, request: dict[str, Any], timeout_s: float
+    ) -> Iterator[tuple[bytes, bytearray]]:
+        if self._ended:
+            raise RuntimeError("the decoder has ended")
         name = _shown(path)
         if self._busy:
             self._kill()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from model_fixture import learned_model
 
 from hashing.audio import decode, decode_blocks, encode
-from hashing.decoder import Decoder, pack_codes, unpack_codes
+from hashing.decoder import Decoder, EndedError, pack_codes, unpack_codes
 from hashing.encoders import Hasher, TrackCodes
 from hashing.errors import AudioError
 from hashing.models import DEFAULT_MODEL
@@ -220,6 +221,28 @@ class TestBadChildren:
 
 
 class TestLifeTime:
+    def test_a_worker_that_is_stopped_blames_no_file(self, song: str) -> None:
+        hasher, raised = Hasher.load(DEFAULT_MODEL), list[BaseException]()
+        decoder = child("request(); frame(b'H'); frame(b'P'); time.sleep(60)")
+
+        def hash_it() -> None:
+            try:
+                decoder.hash_track(song, hasher)
+            except BaseException as error:
+                raised.append(error)
+
+        with decoder:
+            thread = threading.Thread(target=hash_it)
+            thread.start()
+            while not decoder._ready:
+                time.sleep(0.005)
+        thread.join(10)
+        (error,) = raised
+        assert isinstance(error, EndedError)
+        with pytest.raises(EndedError):  # nor does it start again
+            decoder.hash_track(song, hasher)
+        assert decoder.pid is None
+
     def test_a_consumer_that_stops_early(self, song: str) -> None:
         with Decoder() as decoder:
             blocks = decoder.blocks(song, 8000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hashing.decoder import EndedError
 from hashing.encoders import Hasher, TrackCodes
 from hashing.errors import AudioError
 from hashing.matrix import CodeMatrix
@@ -29,7 +31,7 @@ class FakeDecoder:
 
     pid = None
 
-    def __init__(self, errors: dict[str, Exception]) -> None:
+    def __init__(self, errors: Mapping[str, BaseException]) -> None:
         self.errors, self.asked = errors, list[dict[str, Any]]()
 
     def hash_track(self, path: str, hasher: Hasher, **limits: Any) -> TrackCodes:
@@ -45,7 +47,7 @@ def hash_catalog(
     folder: Path,
     model_folder: Path,
     catalog: dict[str, list[Any]],
-    errors: dict[str, Exception],
+    errors: Mapping[str, BaseException],
     embeddings: bool = False,
 ) -> tuple[Receipt, FakeDecoder]:
     for uri in catalog["uri"]:
@@ -204,3 +206,10 @@ def test_parts_are_few_and_not_tiny(n: int, per_part: int) -> None:
 @given(st.integers(1, 10**12))
 def test_no_catalogue_has_more_than_4096_parts(n: int) -> None:
     assert -(-n // tracks_per_part(n)) <= 4096
+
+
+def test_a_part_whose_worker_is_stopped_leaves_nothing(tmp_path: Path, model_folder: Path) -> None:
+    catalog = {"track_id": ["a", "b"], "uri": ["a.mp3", "b.mp3"]}
+    with pytest.raises(EndedError):
+        hash_catalog(tmp_path, model_folder, catalog, {"b.mp3": EndedError()})
+    assert list((tmp_path / "index").rglob("part-*")) == []
