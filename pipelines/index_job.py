@@ -18,7 +18,7 @@ from apache_beam.utils.shared import Shared
 from hashing.artists.decoder import ArtistDecoder
 from hashing.artists.encoder import ArtistEncoder
 from hashing.encoders import Hasher
-from hashing.errors import HashbeamError, ModelError
+from hashing.errors import HashbeamError
 from hashing.quantizers import Quantizer
 from pipelines.gather import check_failures, part_receipts
 from pipelines.kept import KeptTracks
@@ -27,6 +27,7 @@ from pipelines.parts import HashJob, hash_part
 from pipelines.reindexing.edits import edit_name, edit_rows
 from pipelines.runs import Receipt, Run
 from pipelines.segment_codes import SegmentCodes, read_segments
+from pipelines.sent_quantizer import QuantizerByName, check_digest
 from pipelines.tables import BuildTables, choose_key_bits, plan_shards, spills_of
 
 # Counters of a part that the runner shows while it works; `run.json` has all of them.
@@ -34,7 +35,7 @@ COUNTED = ("tracks_hashed", "tracks_failed", "tracks_embedded", "snippets", "aud
 
 
 @dataclasses.dataclass
-class IndexJob(beam.PTransform[Any, Any]):
+class IndexJob(QuantizerByName, beam.PTransform[Any, Any]):
     """Parts of a catalogue → codes → hash tables, each leaving files and a receipt.
 
     Attributes:
@@ -52,6 +53,11 @@ class IndexJob(beam.PTransform[Any, Any]):
     key_bits: int | None
     max_failures: float
     artist: str = ""
+
+    @property
+    def made_for(self) -> Run:
+        """See `QuantizerByName`."""
+        return self.job.run
 
     def expand(self, pbegin: Any) -> Any:
         """The steps."""
@@ -79,7 +85,7 @@ class IndexJob(beam.PTransform[Any, Any]):
             | "once" >> beam.Create([run], reshuffle=False)
             # The names of the parts (a few bytes each) hold it back until all are hashed.
             | "segments" >> beam.FlatMap(self._segments, beam.pvalue.AsList(hashed))
-            | "tables" >> BuildTables(run, self.quantizer, self.key_bits)
+            | "tables" >> BuildTables(run, self.model, self.quantizer, self.key_bits)
         )
 
     def count_pieces(self, parts: Mapping[str, Receipt]) -> int:
@@ -121,11 +127,11 @@ class HashParts(beam.DoFn):
         """Loads the hasher, once for all threads of a worker, and starts the decoder."""
         plan = self._job.run.plan
         self._hasher = self._shared.acquire(lambda: Hasher.load(self._model))
-        _check_digest(self._model, self._hasher.digest, plan.model_digest)
+        check_digest(self._model, self._hasher.digest, plan.model_digest)
         self._encoder: ArtistEncoder | None = None
         if self._artist:
             self._encoder = self._shared_artist.acquire(lambda: ArtistEncoder.load(self._artist))
-            _check_digest(self._artist, self._encoder.digest, plan.options["also"]["artist"])
+            check_digest(self._artist, self._encoder.digest, plan.options["also"]["artist"])
         self._kept = KeptTracks(self._job.sources, self._hasher if self._job.recodes else None)
         self._stack = contextlib.ExitStack()
         self._decoder = ArtistDecoder()
@@ -145,11 +151,3 @@ class HashParts(beam.DoFn):
     def teardown(self) -> None:
         """Ends the decoder."""
         self._stack.close()
-
-
-def _check_digest(model: str, found: str, expected: str) -> None:
-    if found != expected:
-        raise ModelError(
-            f"model {model} has digest {found[:12]} on the worker and {expected[:12]} where the "
-            "run was started; install the same model on both"
-        )

@@ -25,6 +25,7 @@ from pipelines import io
 from pipelines.options import MIN_KEY_BITS
 from pipelines.runs import Receipt, Run, new_attempt
 from pipelines.segment_codes import SegmentCodes, codes_of
+from pipelines.sent_quantizer import QuantizerByName
 from pipelines.spills import SpillTask, finished_spills, plan_spills, read_slices, write_spill
 from pipelines.versions import FileEntry
 
@@ -178,18 +179,25 @@ _kept: dict[str, list[tuple[NDArray[np.uint8], int]]] = {}
 
 
 @dataclasses.dataclass
-class BuildTables(beam.PTransform[Any, Any]):
+class BuildTables(QuantizerByName, beam.PTransform[Any, Any]):
     """Segments in, receipts of shards out; what has a receipt of the same inputs is skipped.
 
     Attributes:
         run: the run whose index it is.
+        model: name or folder of the hasher.
         quantizer: makes keys of codes.
         key_bits: of a key, or None to choose by the number of snippets.
     """
 
     run: Run
+    model: str
     quantizer: Quantizer
     key_bits: int | None = None
+
+    @property
+    def made_for(self) -> Run:
+        """See `QuantizerByName`."""
+        return self.run
 
     def expand(self, segments: Any) -> Any:
         """The steps."""

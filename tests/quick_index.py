@@ -177,7 +177,7 @@ def run_at_once(
             hash_part(job.job, part, hasher, decoder, encoder if job.artist else None, kept)
         names.append(part_name(part))
     segments = job._segments(run, names)
-    tables = BuildTables(run, job.quantizer, job.key_bits)
+    tables = BuildTables(run, job.model, job.quantizer, job.key_bits)
     for segment in segments:
         spilled = []
         for piece in tables._pieces(segment, segments):

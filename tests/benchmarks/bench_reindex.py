@@ -59,7 +59,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tracks", type=int, default=100_000)
     parser.add_argument("--changed", type=float, default=0.01, help="share of the tracks")
-    parser.add_argument("--snippets", type=int, default=240, help="of a track: a minute")
+    parser.add_argument("--snippets", type=int, default=480, help="of a track: four minutes")
     parser.add_argument(
         "--work-dir", type=Path, help="where the index is made; else it is temporary"
     )
