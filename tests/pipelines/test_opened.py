@@ -21,8 +21,7 @@ from hashing import tables
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError, IndexFormatError, ModelError
 from hashing.models import DEFAULT_MODEL, PRETRAINED, load_model, save_model
-from pipelines import opened, parquet
-from pipelines import tables as table_job
+from pipelines import opened, parquet, segment_codes
 from pipelines.opened import IndexTracks, find_hasher, open_index
 from pipelines.versions import FileEntry, Files, Manifest, Segment, open_manifest
 
@@ -218,7 +217,7 @@ def test_several_segments_answer_as_one(published: Published, tmp_path: Path) ->
     """The same catalogue with segments of few snippets, so that each part is one."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(
-            table_job, "plan_segments", lambda gids: tables.plan_segments(gids, max(gids))
+            segment_codes, "plan_segments", lambda gids: tables.plan_segments(gids, max(gids))
         )
         model = PRETRAINED / DEFAULT_MODEL
         flags = ("--max-failures", "0.1")
