@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hashing import audio
-from hashing.decoder import HEAD, pack_codes, receive, send
+from hashing.decoder_frames import HEAD, pack_codes, receive, send
 from hashing.encoders import Hasher
 from hashing.errors import AudioError
 

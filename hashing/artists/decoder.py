@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from hashing.artists.encoder import ArtistEncoder, TrackEmbedding
 from hashing.artists.measures import MEASURES, measure_sound
-from hashing.decoder import Decoder, unpack_codes
+from hashing.decoder import Decoder
+from hashing.decoder_frames import unpack_codes
 from hashing.encoders import Hasher, TrackCodes
 from hashing.errors import AudioError
 from hashing.excerpts import Excerpts, decode_excerpts
@@ -158,7 +159,7 @@ def pack_both(codes: Sequence[Any], heard: HeardTrack | AudioError) -> list[Any]
 def unpack_both(body: bytearray, code_bytes: int) -> tuple[TrackCodes, HeardTrack | AudioError]:
     """What `pack_both` has packed; ValueError or struct.error for anything else.
 
-    >>> from hashing.decoder import pack_codes
+    >>> from hashing.decoder_frames import pack_codes
     >>> codes = TrackCodes(np.ones((2, 3), np.uint8), np.array([0, 2], np.int32), 1.5)
     >>> packed = pack_both(pack_codes(codes), AudioError("too-short", "a second"))
     >>> again, heard = unpack_both(bytearray(b"".join(bytes(part) for part in packed)), 3)

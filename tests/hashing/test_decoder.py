@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from model_fixture import learned_model
 
 from hashing.audio import decode, decode_blocks, encode
-from hashing.decoder import Decoder, EndedError, pack_codes, unpack_codes
+from hashing.decoder import Decoder, EndedError
+from hashing.decoder_frames import pack_codes, unpack_codes
 from hashing.encoders import Hasher, TrackCodes
 from hashing.errors import AudioError
 from hashing.models import DEFAULT_MODEL

@@ -12,7 +12,7 @@ from hashing import audio
 from hashing.artists.decoder import HeardTrack, pack_both, unpack_both
 from hashing.artists.encoder import TrackEmbedding
 from hashing.artists.measures import MEASURES
-from hashing.decoder import pack_codes
+from hashing.decoder_frames import pack_codes
 from hashing.encoders import TrackCodes
 from hashing.errors import AudioError
 from hashing.excerpts import Overheard, decode_excerpts
