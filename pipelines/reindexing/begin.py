@@ -15,9 +15,10 @@ from pipelines.changes.job import find_changes_on_beam
 from pipelines.changes.memory import find_changes
 from pipelines.gather import forget_failures
 from pipelines.gating.bounds import DEFAULT_BOUNDS, Bounds
+from pipelines.job_folder import remove_temporary
 from pipelines.options import MAX_TRACK_HOURS
 from pipelines.parts import write_parts
-from pipelines.reindexing.start import clear_temporary, find_start, give_up, next_version, start_run
+from pipelines.reindexing.start import find_start, give_up, next_version, start_run
 from pipelines.reindexing.work import keep_changes, kept_changes, write_edits
 from pipelines.runner import is_local
 from pipelines.runs import Plan, Run
@@ -138,7 +139,7 @@ def begin(
         else:
             run = _start(index, version, parent, wanted, changes, to_do)
     else:
-        clear_temporary(run)
+        remove_temporary(run.path())
         changes = kept_changes(run)
         options.say(f"goes on with the run that was stopped (version {run.version})")
     for version, reason in start.given_up.items():

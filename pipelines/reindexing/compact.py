@@ -13,6 +13,7 @@ from pipelines.gates import NOTHING_DECODED
 from pipelines.gather import Built, gather_segments
 from pipelines.gating.bounds import Bounds
 from pipelines.index_job import IndexJob
+from pipelines.job_folder import remove_temporary
 from pipelines.lock import IndexLock
 from pipelines.opened import find_hasher
 from pipelines.parts import HashJob
@@ -20,7 +21,6 @@ from pipelines.reindexing.compaction import Compaction, plan_compaction
 from pipelines.reindexing.failures import failure_files
 from pipelines.reindexing.merging import Source, merged_rows, write_merged
 from pipelines.reindexing.start import (
-    clear_temporary,
     find_start,
     give_up,
     next_version,
@@ -90,7 +90,7 @@ def compact(
                 lambda run: write_merged(run, merged_rows([source])),
                 n_tracks=source.tracks,
             )
-        clear_temporary(run)
+        remove_temporary(run.path())
         give_up(options.index, list(start.given_up))
         key_bits = None if plan.whole else plan.key_bits
         job = take_over(run, hasher, parent, key_bits, [source], artist_folder(beside))

@@ -16,7 +16,6 @@ from pipelines.versions import (
     Manifest,
     current_version,
     dump_json,
-    is_temporary,
     is_version,
     open_manifest,
     utc_now,
@@ -157,9 +156,3 @@ def wanted_plan(
         n_parts=0,
         created=utc_now(),
     )
-
-
-def clear_temporary(run: Run) -> None:
-    """Deletes what killed writers of a run that goes on have left."""
-    for name in filter(is_temporary, io.list_files(run.path())):
-        io.remove(run.path(name))
