@@ -88,8 +88,7 @@ def plan_shards(
     block_postings: int = BLOCK_POSTINGS,
 ) -> Iterator[ShardTask]:
     """The shards of a segment, for keys of `key_bits` bits."""
-    postings = math.ceil(segment.total * quantizer.replication)
-    ranges = plan_key_ranges(postings, key_bits, block_postings)
+    postings, ranges = _key_ranges(segment, quantizer, key_bits, block_postings)
     for table in range(quantizer.n_tables):
         for number, (key_lo, key_hi) in enumerate(ranges):
             expected = -(-postings // len(ranges))
@@ -105,8 +104,16 @@ def spills_of(
     """The pieces in which a segment is spilled; none of one that is kept in memory."""
     if segment.total <= KEPT_SNIPPETS:
         return []
+    _, ranges = _key_ranges(segment, quantizer, key_bits, block_postings)
+    return plan_spills(segment, key_bits, ranges)
+
+
+def _key_ranges(
+    segment: SegmentCodes, quantizer: Quantizer, key_bits: int, block_postings: int
+) -> tuple[int, list[tuple[int, int]]]:
+    """Postings of one table of a segment, and the key ranges that each table is cut into."""
     postings = math.ceil(segment.total * quantizer.replication)
-    return plan_spills(segment, key_bits, plan_key_ranges(postings, key_bits, block_postings))
+    return postings, plan_key_ranges(postings, key_bits, block_postings)
 
 
 def build_table(
@@ -236,9 +243,12 @@ class BuildTables(QuantizerByName, beam.PTransform[Any, Any]):
         self, segment: SegmentCodes, segments: Sequence[SegmentCodes]
     ) -> Iterator[tuple[SpillTask, FileEntry | None]]:
         """The pieces of a segment that lacks a shard, each with its spill where it has one."""
-        bits, done = self._key_bits(segments), self.run.receipts()
+        bits = self._key_bits(segments)
         tasks = spills_of(segment, self.quantizer, bits)
-        if not tasks or next(self._unbuilt(segment, bits, done), None) is None:
+        if not tasks:
+            return
+        done = self.run.receipts()
+        if next(self._unbuilt(segment, bits, done), None) is None:
             return
         written = {one.name: one.files[0] for one in finished_spills(segment, tasks, done)}
         for task in tasks:
