@@ -17,7 +17,7 @@ TRAINING = "hashing.training"
 
 # Installed by the extras only, and so absent where the run time alone is installed.
 NOT_RUN_TIME = (
-    *("torch", "onnx", "matplotlib", "librosa", "numba", "faiss", "sklearn", "psutil"),
+    *("torch", "onnx", "matplotlib", "librosa", "faiss", "sklearn", "psutil"),
     *("pytest", "hypothesis"),
 )
 

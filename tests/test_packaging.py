@@ -113,7 +113,7 @@ def test_run_time_needs_nothing_heavy(requirements: list[Requirement]):
         seen.add(name)
         needed = [Requirement(line) for line in metadata.requires(name) or []]
         waiting += [r for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})]
-    heavy = {"torch", "triton", "librosa", "numba", "faiss-cpu", "scikit-learn", "matplotlib"}
+    heavy = {"torch", "triton", "librosa", "faiss-cpu", "scikit-learn", "matplotlib"}
     assert {"apache-beam", "numpy", "grpcio"} <= seen
     assert sorted(n for n in seen if n in heavy or n.startswith("nvidia-")) == []
 

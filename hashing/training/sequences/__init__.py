@@ -1,0 +1,1 @@
+"""Training of what matches MIDI files to recordings: pairs, hash sequences, embeddings."""
