@@ -18,9 +18,12 @@ import numpy.typing as npt
 from hashing.errors import ModelError
 
 Floats = npt.NDArray[np.float32]
+Packed = npt.NDArray[np.uint8]
 
 A4_HZ, A4 = 440.0, 69  # the pitch that tuning starts from, and its number in MIDI
 FLOOR = 1e-5  # amplitude below which a bin counts as silent: -100 dB re full scale
+
+STEPS = 15  # the highest level of four bits: levels are kept in 4 dB
 
 # Frames transformed at once: with 710 samples each they are 1.4 MB, and stay in the L2 cache.
 FRAMES_PER_BLOCK = 512
@@ -116,27 +119,75 @@ def magnitudes(samples: Floats, config: CqtConfig | None = None) -> Floats:
     return out
 
 
-def log_frames(amplitudes: Floats, config: CqtConfig | None = None) -> Floats:
-    """Log magnitudes [frames, n_bins] above what is silent beside the loudest cell, of length one.
+def decibels(amplitudes: Floats) -> Floats:
+    """Levels [frames, n_bins] in dB below the loudest cell, none below that of `FLOOR`.
 
-    Each cell is the dB by which it stands above `dynamic_range_db` below the loudest one of the
-    track, 0 where it does not; each frame is divided by its Euclidean norm. A silent frame is 0.
+    Where nothing is louder than `FLOOR`, all is at -100 dB.
+
+    >>> decibels(np.array([[1.0, 0.1], [0.0, 0.5]], np.float32)).round(1).tolist()
+    [[0.0, -20.0], [-100.0, -6.0]]
+    """
+    loudest = float(amplitudes.max(initial=0.0))
+    if loudest < FLOOR:
+        return np.full_like(amplitudes, 20 * np.log10(FLOOR))
+    levels = np.maximum(amplitudes / np.float32(loudest), np.float32(FLOOR))
+    return np.asarray(20 * np.log10(levels), np.float32)
+
+
+def heard_frames(levels: Floats, config: CqtConfig | None = None) -> Floats:
+    """Levels [..., n_bins] above what is silent beside the loudest, each frame of length one.
+
+    Each cell is the dB by which it stands above `dynamic_range_db` below 0 dB, and 0 where it does
+    not; each frame is divided by its Euclidean norm. A silent frame is 0.
+
+    >>> heard_frames(np.array([[-60.0, -20.0], [-90.0, -60.0]], np.float32)).tolist()
+    [[0.0, 1.0], [0.0, 0.0]]
+    """
+    config = config or CqtConfig()
+    return unit_frames(np.maximum(levels + np.float32(config.dynamic_range_db), 0))
+
+
+def log_frames(amplitudes: Floats, config: CqtConfig | None = None) -> Floats:
+    """What is heard of the amplitudes [frames, n_bins] of a track, as `heard_frames`.
 
     >>> log_frames(np.array([[1.0, 0.1], [0.0, 0.0]], np.float32)).round(1).tolist()[1]
     [0.0, 0.0]
     """
+    return heard_frames(decibels(amplitudes), config)
+
+
+def pack_levels(levels: Floats, config: CqtConfig | None = None) -> Packed:
+    """Levels [frames, n_bins] in dB as four bits each, two a byte: [frames, ceil(n_bins / 2)].
+
+    Sixteen steps over the dynamic range, 4 dB each: an alignment by these frames is as good as by
+    the whole numbers (`tests/benchmarks/bench_sequences.py`), at a sixteenth of the bytes.
+
+    >>> pack_levels(np.array([[-60.0, 0.0, -30.0]], np.float32)).tolist()
+    [[240, 8]]
+    """
     config = config or CqtConfig()
-    loudest = float(amplitudes.max(initial=0.0))
-    if loudest < FLOOR:
-        return np.zeros_like(amplitudes)
-    decibels = 20 * np.log10(np.maximum(amplitudes / np.float32(loudest), np.float32(FLOOR)))
-    above = np.maximum(decibels + np.float32(config.dynamic_range_db), 0)
-    return unit_frames(above.astype(np.float32))
+    step_db = config.dynamic_range_db / STEPS
+    steps = np.clip(np.round(levels / np.float32(step_db)) + STEPS, 0, STEPS).astype(np.uint8)
+    if steps.shape[1] % 2:
+        steps = np.pad(steps, ((0, 0), (0, 1)))
+    return np.ascontiguousarray(steps[:, ::2] | steps[:, 1::2] << 4)
+
+
+def unpack_levels(packed: Packed, config: CqtConfig | None = None) -> Floats:
+    """What `pack_levels` has packed, as levels [frames, n_bins] in dB.
+
+    >>> unpack_levels(np.array([[240, 8]], np.uint8), CqtConfig(n_bins=3)).tolist()
+    [[-60.0, 0.0, -28.0]]
+    """
+    config = config or CqtConfig()
+    steps = np.stack([packed & 15, packed >> 4], axis=2).reshape(len(packed), -1)
+    step_db = np.float32(config.dynamic_range_db / STEPS)
+    return np.asarray((steps[:, : config.n_bins].astype(np.float32) - STEPS) * step_db)
 
 
 def unit_frames(frames: Floats) -> Floats:
-    """Frames [n, d] divided by their Euclidean norms; those of zeros stay so."""
-    norms = np.linalg.norm(frames, axis=1, keepdims=True)
+    """Frames [..., d] divided by their Euclidean norms; those of zeros stay so."""
+    norms = np.linalg.norm(frames, axis=-1, keepdims=True)
     unit: Floats = np.divide(frames, norms, out=np.zeros_like(frames), where=norms > 0)
     return unit
 

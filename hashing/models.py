@@ -30,6 +30,10 @@ DEFAULT_MODEL = "contrastive"
 DEFAULT_ARTIST_MODEL = "artist"
 ARTIST_KIND = "artist"
 
+# And of models that match scores with recordings.
+DEFAULT_SEQUENCE_MODEL = "sequence"
+SEQUENCE_KIND = "sequence"
+
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 # Settings in config.json that change a code, beside the graphs and the arrays. What is not named
@@ -132,17 +136,25 @@ def load_model(name_or_folder: str) -> Model:
     return Model(folder, config, arrays, _digest(folder, config, arrays_bytes))
 
 
-def list_models(artists: bool = False) -> list[str]:
-    """Names of the shipped hashers, or of the models that tell `artists` apart.
+def list_models(kind: str | None = None) -> list[str]:
+    """Names of the shipped models of a kind, or of the shipped hashers.
 
-    >>> DEFAULT_MODEL in list_models(), DEFAULT_ARTIST_MODEL in list_models(artists=True)
+    Args:
+      kind: `ARTIST_KIND` or `SEQUENCE_KIND`; None for all that are neither, which are hashers.
+
+    >>> DEFAULT_MODEL in list_models(), DEFAULT_ARTIST_MODEL in list_models(ARTIST_KIND)
     (True, True)
     """
     kinds = {
         path.parent.name: json.loads(path.read_text(encoding="utf-8"))["kind"]
         for path in PRETRAINED.glob("*/config.json")
     }
-    return sorted(name for name, kind in kinds.items() if (kind == ARTIST_KIND) == artists)
+    beside = (ARTIST_KIND, SEQUENCE_KIND)
+    return sorted(
+        name
+        for name, found in kinds.items()
+        if (found == kind if kind is not None else found not in beside)
+    )
 
 
 def _resolve(name_or_folder: str) -> Path:
@@ -155,9 +167,13 @@ def _resolve(name_or_folder: str) -> Path:
     if not folder.is_dir():
         raise ModelError(
             f"no model {name_or_folder!r}: name a model folder, or one of the shipped models "
-            f"({', '.join([*list_models(), *list_models(artists=True)]) or 'none'})"
+            f"({', '.join(_all_models()) or 'none'})"
         )
     return folder
+
+
+def _all_models() -> list[str]:
+    return [name for kind in (None, ARTIST_KIND, SEQUENCE_KIND) for name in list_models(kind)]
 
 
 def _read(path: Path) -> bytes:

@@ -29,7 +29,10 @@ Floats = npt.NDArray[np.float32]
 
 # Where Debian's packages put soundfonts, and which to prefer: TimGM6mb is part of a default
 # installation, small, and renders 1.4 times as fast; the others sound better.
-FOLDERS = ("/usr/share/sounds/sf2", "/usr/share/soundfonts", "/usr/local/share/soundfonts")
+FOLDERS = (
+    *("/usr/share/sounds/sf2", "/usr/share/sounds/sf3"),
+    *("/usr/share/soundfonts", "/usr/local/share/soundfonts"),
+)
 PREFERRED = ("TimGM6mb.sf2", "default-GM.sf2", "FluidR3_GM.sf2")
 
 RATES = (8000, 96_000)  # Hz that FluidSynth takes

@@ -1,12 +1,13 @@
 """What hash sequences learn from: scores and performances of songs as constant-Q frames.
 
-Each song is rendered once as its MIDI file says, and several times as somebody else might play it
-(`performances`), with another soundfont, and recorded in noise, rooms and as mp3. All become
+Each song is rendered as its MIDI file says, and several times as somebody else might play it
+(`performances`), with other soundfonts, and recorded in noise, rooms and as mp3. All become
 constant-Q magnitudes; of every frame of a performance it is known which moment of the score it is.
 
     python -m hashing.training.sequences.features --midi FOLDER --out FOLDER
 
-writes one file a song, and goes on where it was stopped.
+writes one file a song, and goes on where it was stopped. It needs FluidSynth and Debian's packages
+timgm6mb-soundfont, fluid-soundfont-gm, csound-soundfont and opl3-soundfont.
 """
 
 from __future__ import annotations
@@ -27,33 +28,37 @@ from hashing import cqt
 from hashing.conditions import Surroundings
 from hashing.cqt import CqtConfig
 from hashing.midi import MidiError, Song, read_song
-from hashing.rendering import find_soundfont, render
+from hashing.rendering import find_soundfont, render, render_plainly
 from hashing.training.sequences.performances import Performance, perform, record
 
 Floats = npt.NDArray[np.float32]
 
 FORMAT_VERSION = 1
+PLAIN = "plain"  # no soundfont: `hashing.rendering.render_plainly`
 RENDER_HZ = 11_025  # four times what the spectra need, so that instruments sound like themselves
-# The score is played by one soundfont, performances by another: what is learned is not the sound.
-SCORE_FONT, PERFORMANCE_FONT = "TimGM6mb.sf2", "FluidR3_GM.sf2"
+# Scores are played by one soundfont, or by plain synthesis, performances by others: what is learned
+# is not the sound. The last one plays only in examinations.
+SCORE_FONTS = ("TimGM6mb.sf2", PLAIN)
+TRAINING_FONTS = ("FluidR3_GM.sf2", "sf_GMbank.sf2")
+EXAM_FONTS = ("OPL-3_FM_128M.sf2",)
 MAX_SCORE_S = 600.0  # of a song; what is longer is cut there
-MIN_FRAMES = 100  # of a performance: a shorter one teaches nothing
 
 
 @dataclasses.dataclass(frozen=True)
 class Played:
     """A performance as frames: magnitudes [n, 48], and the score's frame of each [n], NaN: none."""
 
+    font: str
     magnitudes: Floats
     score_frame: Floats
 
 
 @dataclasses.dataclass(frozen=True)
 class SongFrames:
-    """A song as frames: its score's magnitudes [n, 48], and its performances."""
+    """A song as frames: its score's magnitudes [n, 48] by soundfont, and its performances."""
 
     name: str
-    score: Floats
+    scores: dict[str, Floats]
     played: list[Played]
 
 
@@ -64,18 +69,28 @@ def frames_of(samples: Floats, rate: int, config: CqtConfig) -> Floats:
     return cqt.magnitudes(soxr.resample(samples, rate, config.sample_rate), config)
 
 
+def sound(song: Song, font: str) -> Floats:
+    """A song as samples at `RENDER_HZ`."""
+    if font == PLAIN:
+        return render_plainly(song, RENDER_HZ)
+    return render(song, RENDER_HZ, find_soundfont(font))
+
+
 def play(
-    song: Song, seed: int, surroundings: Surroundings, config: CqtConfig
+    song: Song, font: str, seed: int, surroundings: Surroundings, config: CqtConfig
 ) -> tuple[Played, Performance]:
     """A performance of a song, rendered, recorded, and made into frames."""
     performance = perform(song, seed)
-    samples = render(performance.song, RENDER_HZ, find_soundfont(PERFORMANCE_FONT))
+    samples = sound(performance.song, font)
     heard = record(samples, surroundings, np.random.default_rng([seed, 1]))
     found = frames_of(heard, RENDER_HZ, config)
     times_s = np.arange(len(found)) * config.frame_s
     ends = {"left": np.nan, "right": np.nan}
     score_s = np.interp(times_s, performance.played_s, performance.score_s, **ends)
-    return Played(found, (score_s / config.frame_s).astype(np.float32)), performance
+    found = found[: _frames(performance.song, config)]
+    return Played(
+        font, found, (score_s / config.frame_s).astype(np.float32)[: len(found)]
+    ), performance
 
 
 def make_song(
@@ -88,20 +103,40 @@ def make_song(
     song = read_song(path)
     if song.duration_s > MAX_SCORE_S:
         song = song.where(song.end_s <= MAX_SCORE_S)
-    score = frames_of(render(song, RENDER_HZ, find_soundfont(SCORE_FONT)), RENDER_HZ, config)
-    first = int.from_bytes(hashlib.sha256(path.stem.encode()).digest()[:4], "little")
-    played = [play(song, first + number, surroundings, config)[0] for number in range(performances)]
-    return SongFrames(path.stem, score, [one for one in played if len(one.score_frame)])
+    scores = {
+        font: frames_of(sound(song, font), RENDER_HZ, config)[: _frames(song, config)]
+        for font in SCORE_FONTS
+    }
+    fonts = [TRAINING_FONTS[n % len(TRAINING_FONTS)] for n in range(performances)] + [*EXAM_FONTS]
+    first = _number(path)
+    played = [
+        play(song, font, first + number, surroundings, config)[0]
+        for number, font in enumerate(fonts)
+    ]
+    return SongFrames(path.stem, scores, played)
+
+
+def _number(path: Path) -> int:
+    """A number from a file's name and folder, the same everywhere."""
+    name = f"{path.parent.name}-{path.stem}"
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
+
+
+def _frames(song: Song, config: CqtConfig) -> int:
+    """Frames of a song, without what rings after its last note."""
+    return int(song.duration_s / config.frame_s) + 1
 
 
 def save_song(path: Path, song: SongFrames) -> None:
     """Writes a song's frames as float16, all arrays in one file; whole or not at all."""
     from safetensors.numpy import save_file
 
-    arrays: dict[str, npt.NDArray[Any]] = {"score": song.score.astype(np.float16)}
+    arrays: dict[str, npt.NDArray[Any]] = {
+        f"score {font}": frames.astype(np.float16) for font, frames in song.scores.items()
+    }
     for number, one in enumerate(song.played):
-        arrays[f"played{number}"] = one.magnitudes.astype(np.float16)
-        arrays[f"frame{number}"] = one.score_frame
+        arrays[f"played {number} {one.font}"] = one.magnitudes.astype(np.float16)
+        arrays[f"frame {number} {one.font}"] = one.score_frame
     metadata = {"format_version": str(FORMAT_VERSION), "name": song.name}
     temporary = path.with_suffix(".tmp")
     save_file(arrays, temporary, metadata)
@@ -114,13 +149,16 @@ def load_song(path: Path) -> SongFrames:
 
     with safe_open(path, framework="numpy") as file:
         name = file.metadata()["name"]
-        names = file.keys()  # no dict: it cannot be iterated
-        numbers = sorted(int(key[5:]) for key in names if key.startswith("frame"))
-        played = [
-            Played(file.get_tensor(f"played{n}").astype(np.float32), file.get_tensor(f"frame{n}"))
-            for n in numbers
-        ]
-        return SongFrames(name, file.get_tensor("score").astype(np.float32), played)
+        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    scores, played = {}, {}
+    for key, array in arrays.items():
+        kind, *rest = key.split(" ")
+        if kind == "score":
+            scores[rest[0]] = array.astype(np.float32)
+        elif kind == "played":
+            frame = arrays[f"frame {rest[0]} {rest[1]}"]
+            played[int(rest[0])] = Played(rest[1], array.astype(np.float32), frame)
+    return SongFrames(name, scores, [played[number] for number in sorted(played)])
 
 
 def song_files(folders: Sequence[str]) -> Iterator[Path]:
@@ -147,11 +185,17 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--midi", action="append", required=True, help="folder of MIDI files")
     parser.add_argument("--out", type=Path, required=True, help="folder for one file a song")
-    parser.add_argument("--performances", type=int, default=6, help="a song (%(default)s)")
+    parser.add_argument(
+        "--performances",
+        type=int,
+        default=6,
+        help="a song, beside those for examinations (%(default)s)",
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes (%(default)s)")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    files = list(song_files(options.midi))
+    # In no order, so that what is there half-way is a fair sample.
+    files = sorted(song_files(options.midi), key=_number)
     with concurrent.futures.ProcessPoolExecutor(options.workers) as pool:
         work = {pool.submit(_make, path, options.out, options.performances): path for path in files}
         for done, future in enumerate(concurrent.futures.as_completed(work), 1):

@@ -1,0 +1,203 @@
+"""Sequences of hashes and embeddings of windows: what a MIDI file finds its recording by.
+
+A track becomes constant-Q frames (`hashing.cqt`); a trunk of convolutions makes a 32-bit code of
+every eight of them, and a second graph, with attention, an embedding of each window of codes. Audio
+and rendered scores go through the same trunk, each standardised by its own statistics, and come out
+as the same codes where they are the same music.
+
+Source: Raffel, "Learning-based methods for comparing sequences, with applications to audio-to-MIDI
+alignment and matching" (2016), chapters 5 and 6.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hashing import cqt
+from hashing.cqt import CqtConfig
+from hashing.errors import AudioError, ModelError
+from hashing.fronts import open_session
+from hashing.models import DEFAULT_SEQUENCE_MODEL, SEQUENCE_KIND, Model, load_model
+
+Floats = npt.NDArray[np.float32]
+Codes = npt.NDArray[np.uint32]
+Packed = npt.NDArray[np.uint8]
+Side = Literal["audio", "score"]
+
+BITS = 32  # of a code: a word, so that a distance is one XOR and one population count
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceFeatures:
+    """What a sequence is made of.
+
+    Attributes:
+      cqt: the frames.
+      downsampling: frames of a code.
+      window, hop: codes of a window that becomes an embedding, and from one to the next.
+      dimensions: of an embedding.
+    """
+
+    cqt: CqtConfig = dataclasses.field(default_factory=CqtConfig)
+    downsampling: int = 8
+    window: int = 80  # 30 s
+    hop: int = 40
+    dimensions: int = 128
+
+    def __post_init__(self) -> None:
+        for name, high in (("downsampling", 64), ("window", 1 << 16), ("hop", 1 << 16)):
+            value = getattr(self, name)
+            if not (type(value) is int and 1 <= value <= high):
+                raise ModelError(f"sequence setting {name}={value!r} is not a count up to {high}")
+        if self.hop > self.window:
+            raise ModelError(f"sequence settings: hop={self.hop} leaves gaps between windows")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> SequenceFeatures:
+        """Settings as ``config.json`` holds them; raises `ModelError` for one that is unknown."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ModelError(f"unknown feature settings {unknown}: the model is of a later version")
+        return cls(**{**values, "cqt": CqtConfig(**values["cqt"])})
+
+    @property
+    def code_s(self) -> float:
+        """From one code to the next, s."""
+        return self.downsampling * self.cqt.frame_s
+
+    def windows(self, codes: int) -> list[slice]:
+        """Where the windows of so many codes lie; the last ends with them.
+
+        >>> SequenceFeatures().windows(100), SequenceFeatures().windows(10)
+        ([slice(0, 80, None), slice(20, 100, None)], [slice(0, 10, None)])
+        """
+        last = max(codes - self.window, 0)
+        firsts = [*range(0, last, self.hop), last]
+        return [slice(first, min(first + self.window, codes)) for first in firsts]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackSequence:
+    """A track, or a score, heard.
+
+    Attributes:
+      codes: uint32 [n], one every `SequenceFeatures.code_s` seconds from the beginning on.
+      embeddings: float32 [w, d] of length one, of the windows `SequenceFeatures.windows`.
+      levels: uint8 [t, 24], the frames as `hashing.cqt.pack_levels` packs them, for alignment.
+    """
+
+    codes: Codes
+    embeddings: Floats
+    levels: Packed
+
+    def frames(self, config: CqtConfig) -> Floats:
+        """The frames that an alignment compares, float32 [t, n_bins] of length one."""
+        return cqt.heard_frames(cqt.unpack_levels(self.levels, config), config)
+
+
+class SequenceEncoder:
+    """A sequence model, ready to run: samples of a track → codes, embeddings and frames.
+
+    Attributes:
+      features: what they are made of.
+      digest: the model's identity: equal digests give equal codes.
+    """
+
+    def __init__(self, model: Model) -> None:
+        if model.config["kind"] != SEQUENCE_KIND:
+            raise ModelError(
+                f"model {model.path} is of the kind {model.config['kind']!r}: name one of the kind "
+                f"{SEQUENCE_KIND!r}"
+            )
+        try:
+            self.features = SequenceFeatures.from_json(model.config["features"])
+            bins = self.features.cqt.n_bins
+            self._sides = {side: _statistics(model, side, bins) for side in ("audio", "score")}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"model {model.path} is damaged ({error}): copy it anew") from None
+        self._trunk = open_session(model, "trunk")
+        self._head = open_session(model, "embedding")
+        ends = [(one.get_inputs(), one.get_outputs()) for one in (self._trunk, self._head)]
+        widths = [[end.shape[-1] for part in pair for end in part] for pair in ends]
+        fit = len(widths[0]) == 3 and widths[0][0] == bins and widths[0][2] == BITS
+        if not fit or widths[1] != [widths[0][1], self.features.dimensions]:
+            raise ModelError(
+                f"model {model.path}: its graphs take and give {widths}, not frames of {bins} "
+                f"bins, features and {BITS} bits, and embeddings of {self.features.dimensions}"
+            )
+        self.model = model
+        self.digest = model.digest
+
+    @classmethod
+    def load(cls, name_or_folder: str = DEFAULT_SEQUENCE_MODEL) -> SequenceEncoder:
+        """A shipped model by name, or a model folder; raises `ModelError`."""
+        return cls(load_model(name_or_folder))
+
+    def hear(self, samples: Floats, side: Side = "audio") -> TrackSequence:
+        """What becomes of a track's samples, mono [n] at ``features.cqt.sample_rate``.
+
+        Raises:
+          AudioError: ``too-short`` for less than a code, ``silent`` where nothing is to be heard,
+            ``unreadable`` for samples that are no numbers.
+        """
+        config = self.features.cqt
+        if samples.size and not np.isfinite(samples).all():
+            raise AudioError("unreadable", "track is damaged: some samples are no numbers")
+        if len(samples) // config.hop_length + 1 < self.features.downsampling:
+            seconds = len(samples) / config.sample_rate
+            raise AudioError(
+                "too-short",
+                f"track of {seconds:.2f} s is shorter than a code of {self.features.code_s:.2f} s",
+            )
+        levels = cqt.decibels(cqt.magnitudes(samples, config))
+        if not (levels > -config.dynamic_range_db).any():
+            raise AudioError("silent", "track is silent: no note of it can be heard")
+        return self.hear_levels(levels, side)
+
+    def hear_levels(self, levels: Floats, side: Side = "audio") -> TrackSequence:
+        """The same of levels [t, n_bins] in dB below the loudest (`hashing.cqt.decibels`)."""
+        mean, deviation = self._sides[side]
+        frames = (cqt.heard_frames(levels, self.features.cqt) - mean) / deviation
+        features, responses = self._run(self._trunk, frames)
+        found = [self._run(self._head, features[part])[0] for part in self._windows(responses)]
+        return TrackSequence(
+            pack_codes(responses),
+            np.concatenate(found),
+            cqt.pack_levels(levels, self.features.cqt),
+        )
+
+    def _windows(self, responses: Floats) -> list[slice]:
+        return self.features.windows(len(responses))
+
+    def _run(self, session: Any, values: Floats) -> list[Floats]:
+        name = session.get_inputs()[0].name
+        found: list[Floats] = session.run(None, {name: np.ascontiguousarray(values, np.float32)})
+        return found
+
+
+def pack_codes(responses: npt.NDArray[np.floating[Any]]) -> Codes:
+    """Responses [n, 32] → codes [n]: bit i is set where response i is above 0.
+
+    >>> pack_codes(np.array([[1.0, -1.0, 1.0] + [-1.0] * 29])).tolist()
+    [5]
+    """
+    bits = np.packbits(responses > 0, axis=-1, bitorder="little")
+    return np.ascontiguousarray(bits).view("<u4")[..., 0].astype(np.uint32)
+
+
+def _statistics(model: Model, side: str, bins: int) -> tuple[Floats, Floats]:
+    """Mean and deviation [bins] of a side."""
+    found = []
+    for name in (f"{side}.mean", f"{side}.deviation"):
+        values = np.asarray(model.arrays[name], dtype=np.float32)
+        if values.shape != (bins,) or not np.isfinite(values).all():
+            raise ValueError(f"{name} is not {bins} numbers")
+        found.append(values)
+    if not (found[1] > 0).all():
+        raise ValueError(f"{side}.deviation must be above 0")
+    return found[0], found[1]
