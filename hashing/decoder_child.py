@@ -39,7 +39,7 @@ def _serve(requests: int, answers: int) -> None:
     send(answers, b"H")
     parent = os.getppid()
     hashers: dict[str, Hasher] = {}
-    artists: dict[str, Any] = {}
+    encoders: dict[tuple[str, str], Any] = {}
     while True:
         # Another process that the parent forked may hold the pipe open after the parent's end.
         while not select.select([requests], [], [], IDLE_POLL_S)[0]:
@@ -53,21 +53,24 @@ def _serve(requests: int, answers: int) -> None:
         timeout_s = request.pop("timeout_s")
         model = request.pop("model", None)
         embeddings = request.pop("embeddings", False)
-        artist = request.pop("artist", None)
+        artist = request.pop("artist", None)  # of a track that is not hashed
+        beside = request.pop("beside", {})
         try:
-            if artist is not None and artist not in artists:
-                artists[artist] = _load_artist(artist)
+            for place in [*beside.items(), *([("artist", artist)] if artist else [])]:
+                if place not in encoders:
+                    encoders[place] = _load_encoder(*place)
             if model is not None and model not in hashers:
                 hashers[model] = Hasher.load(model)
                 hashers[model].warm_up()
             if not request["path"]:
                 send(answers, b"D")
                 continue
-            if artist is not None and model is None:
-                send(answers, b"C", *_hear(artists[artist], request, timeout_s))
-                continue
             if artist is not None:
-                args = (hashers[model], artists[artist], request, timeout_s, answers, embeddings)
+                send(answers, b"C", *_hear(encoders["artist", artist], request, timeout_s))
+                continue
+            if beside:
+                chosen = {name: encoders[name, folder] for name, folder in beside.items()}
+                args = (hashers[model], chosen, request, timeout_s, answers, embeddings)
                 send(answers, b"C", *_hash_and_hear(*args))
                 continue
             size = FRAME_BYTES if model is None else HASHED_BYTES
@@ -101,10 +104,10 @@ def _hash(
     return hasher.hash_track(watched(), embeddings)
 
 
-def _load_artist(model: str) -> Any:
-    from hashing.artists.encoder import ArtistEncoder  # only some children need it
+def _load_encoder(kind: str, model: str) -> Any:
+    from hashing.beside import KINDS  # only some children need it
 
-    return ArtistEncoder.load(model)
+    return KINDS[kind].load(model)
 
 
 def _hear(encoder: Any, request: dict[str, Any], timeout_s: float) -> list[Any]:
@@ -117,28 +120,23 @@ def _hear(encoder: Any, request: dict[str, Any], timeout_s: float) -> list[Any]:
 
 def _hash_and_hear(
     hasher: Hasher,
-    encoder: Any,
+    encoders: dict[str, Any],
     request: dict[str, Any],
     timeout_s: float,
     answers: int,
     embeddings: bool,
 ) -> list[Any]:
-    """The codes of a track and its artist embedding, or why there is none, from one decoding."""
-    from hashing.artists import decoder
-    from hashing.excerpts import Overheard
+    """The codes of a track and what is made beside them, or why not, from one decoding."""
+    from hashing.listening import Listeners, pack_all
 
-    overheard = Overheard(encoder.features.sample_rate)
-    decoded = audio.decode_blocks(**request, listener=overheard.hear)
+    listeners, beside = Listeners(encoders), dict[str, Any]()
+    decoded = audio.decode_blocks(**request, listener=listeners.hear)
     codes = _hash(hasher, _joined(decoded, HASHED_BYTES, timeout_s), answers, embeddings)
-    send(answers, b"P")
-    heard: Any
-    with _alarm(timeout_s):
-        try:
-            excerpts = overheard.excerpts(encoder.features.segments_of)
-            heard = decoder.hear_excerpts(encoder, excerpts)
-        except AudioError as error:
-            heard = error
-    return decoder.pack_both(pack_codes(codes), heard)
+    for name in encoders:
+        send(answers, b"P")
+        with _alarm(timeout_s):
+            beside[name] = listeners.make(name)
+    return pack_all(pack_codes(codes), beside)
 
 
 @contextlib.contextmanager

@@ -134,6 +134,14 @@ class Overheard:
             parts.append(joined[ahead : ahead + size])
         return Excerpts(parts, duration_s)
 
+    def samples(self) -> Floats:
+        """All of the track, mono [n] at `sample_rate`; after the last block.
+
+        Raises:
+          AudioError: ``no-samples``.
+        """
+        return self.excerpts(lambda duration_s: [(0.0, duration_s)]).parts[0]
+
 
 def _slice(samples: Floats, sample_rate: int, start_s: float, length_s: float) -> Floats:
     first = round(start_s * sample_rate)

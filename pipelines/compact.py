@@ -15,6 +15,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
+from pipelines.also import add_moved_models, models_named
 from pipelines.gates import add_no_gates, nothing_decoded
 from pipelines.opened import find_hasher
 from pipelines.options import Checker, add_job_arguments, workers
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--all", action="store_true", help="merge all segments, whatever look-ups cost now")
     add("--dry-run", action="store_true", help="only say what would be merged, and why")
     add("--model", metavar="M", help="folder of the model that made the index, if it has moved")
-    add("--artist-model", metavar="M", help="likewise, the model of its artist embeddings")
+    add_moved_models(add)
     add_no_gates(parser)
     add_job_arguments(parser)
 
@@ -54,7 +55,7 @@ def options_from(args: argparse.Namespace) -> CompactOptions:
         index=args.index,
         workers=workers(checker),
         model=args.model or None,
-        artist_model=args.artist_model or None,
+        also_models=models_named(args),
         whole=args.all,
         dry_run=args.dry_run,
         json=args.json,

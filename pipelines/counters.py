@@ -73,6 +73,13 @@ COUNTERS = (
         "with codes, but without the artist embedding asked for",
         "last_run_not_embedded_tracks",
     ),
+    Counter("tracks_sequenced", "tracks", "with a hash sequence", "last_run_sequenced_tracks"),
+    Counter(
+        "tracks_not_sequenced",
+        "tracks",
+        "with codes, but without the hash sequence asked for",
+        "last_run_not_sequenced_tracks",
+    ),
 )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from pipelines.versions import ARTIST_EMBEDDINGS, Manifest, Segment
+from pipelines.also import ALSO
+from pipelines.versions import Manifest, Segment
 
 # Rows of the files of one kind in one segment, by part.
 Parts = dict[int | None, list[int]]
@@ -29,7 +30,7 @@ def check_coverage(manifest: Manifest) -> Iterator[str]:
             yield f"{path} is {count} times in the manifest"
     yield from _check_numbers(manifest)
     parts, shards = _by_place(manifest)
-    yield from _check_artists(manifest)
+    yield from _check_beside(manifest)
     for segment in manifest.segments:
         yield from _check_parts(segment, manifest.compared, parts)
         for table in range(manifest.n_tables):
@@ -72,13 +73,14 @@ def _check_numbers(manifest: Manifest) -> Iterator[str]:
         yield f"there are files of segment {segment_id}, which is not in the manifest"
 
 
-def _check_artists(manifest: Manifest) -> Iterator[str]:
-    embedded = sum(rows for (rows,) in manifest.files.tuples("rows", kind=ARTIST_EMBEDDINGS))
-    expected = manifest.counters.get("tracks_embedded", 0)
+def _check_beside(manifest: Manifest) -> Iterator[str]:
     # A track that was removed has left the counter, and its row stays.
     removed = any(segment.removals for segment in manifest.segments)
-    if embedded < expected or (embedded > expected and not removed):
-        yield f"{ARTIST_EMBEDDINGS} of {embedded} rows in the manifest, expected {expected}"
+    for one in ALSO.values():
+        found = sum(rows for (rows,) in manifest.files.tuples("rows", kind=one.files))
+        expected = manifest.counters.get(one.made, 0)
+        if found < expected or (found > expected and not removed):
+            yield f"{one.files} of {found} rows in the manifest, expected {expected}"
 
 
 def _check_parts(

@@ -11,6 +11,7 @@ from hashing.encoders import Hasher
 from hashing.errors import HashbeamError
 from hashing.models import PRETRAINED, Model
 from hashing.quantizers import Quantizer
+from pipelines.also import ALSO, LACKING
 from pipelines.part_files import part_name
 from pipelines.runs import Receipt, Run
 from pipelines.segment_codes import SegmentCodes, read_segments
@@ -47,7 +48,7 @@ def part_receipts(run: Run, receipts: Mapping[str, Receipt]) -> list[Receipt]:
 def forget_failures(run: Run) -> None:
     """Makes the parts with failed tracks be hashed again."""
     for name, receipt in run.receipts().items():
-        if any(receipt.counters.get(name) for name in ("tracks_failed", "tracks_not_embedded")):
+        if receipt.counters.get("tracks_failed") or total_lacking([receipt]):
             run.discard(name)
 
 
@@ -61,7 +62,7 @@ def check_failures(run: Run, parts: Iterable[Receipt], max_failures: float) -> N
     """
     parts = list(parts)
     lost, tracks = total(parts, "tracks_failed"), run.plan.n_tracks
-    failed = lost + total(parts, "tracks_not_embedded")
+    failed = lost + total_lacking(parts)
     if lost < tracks and failed <= max_failures * tracks:
         return
     kinds = ", ".join(f"{count} {kind}" for kind, count in failure_kinds(parts).items())
@@ -79,6 +80,13 @@ def check_failures(run: Run, parts: Iterable[Receipt], max_failures: float) -> N
 def total(receipts: Iterable[Receipt], counter: str) -> int:
     """The sum of a count, 0 where a receipt has none."""
     return sum(int(receipt.counters.get(counter, 0)) for receipt in receipts)
+
+
+def total_lacking(receipts: Iterable[Receipt]) -> int:
+    """Tracks that have codes, and lack something else that was asked for."""
+    # Of an earlier hashbeam, which knew one kind only, that is the counter of this kind.
+    first = next(iter(ALSO.values())).lacking
+    return sum(int(one.counters.get(LACKING, one.counters.get(first, 0))) for one in receipts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,8 +162,8 @@ def make_manifest(
         name: sum(part.counters[name] for part in parts)
         for name in ("tracks", "tracks_hashed", "tracks_failed", "snippets", "audio_s")
     }
-    if also:
-        counters["tracks_embedded"] = total(parts, "tracks_embedded")
+    for name in also or {}:
+        counters[ALSO[name].made] = total(parts, ALSO[name].made)
     manifest = Manifest(
         version=run.version,
         parent=run.plan.parent,

@@ -19,10 +19,10 @@ import argparse
 import time
 from collections.abc import Mapping, Sequence
 
-from hashing.artists.encoder import ArtistEncoder
 from hashing.encoders import Hasher
 from hashing.errors import ModelError
-from hashing.models import DEFAULT_ARTIST_MODEL, DEFAULT_MODEL, Model
+from hashing.models import DEFAULT_MODEL, Model
+from pipelines.also import ALSO, load_kind
 from pipelines.catalog import catalog_digest, read_catalog
 from pipelines.execution import Work, execute
 from pipelines.gates import add_gate_arguments
@@ -34,7 +34,7 @@ from pipelines.gather import (
     part_receipts,
 )
 from pipelines.index_job import IndexJob
-from pipelines.index_options import IndexOptions, index_options
+from pipelines.index_options import IndexOptions, add_also_arguments, index_options
 from pipelines.lock import IndexLock
 from pipelines.metrics_text import RunMetrics, add_metrics_argument
 from pipelines.opened import embedding_dimensions
@@ -49,12 +49,15 @@ DESCRIPTION = """\
 Turn a catalogue into an index: codes of every track, hash tables of all codes.
 
   hashbeam index --catalog catalog.csv --out music.index
-  hashbeam index --catalog catalog.csv --out music.index --also artist
+  hashbeam index --catalog catalog.csv --out music.index --also artist,sequence
   hashbeam index --catalog gs://bucket/catalog.parquet --out gs://bucket/index \\
       --runner=DataflowRunner --project=… --region=… --temp_location=gs://bucket/tmp
 
 --also artist adds an embedding of each track that tells artists apart, from the same decoding; then
-`hashbeam disambiguate --index INDEX` need not hear the tracks again.
+`hashbeam disambiguate --index INDEX` need not hear the tracks again. --also sequence adds a hash
+sequence of each track, by which `hashbeam match-midi` finds the recordings of MIDI files: 1.4 MB
+an hour of audio. A track that is too short or too quiet for one of them is indexed all the same,
+and told among the failures.
 
 A run that was stopped goes on when the same command is given again. Tracks that fail are listed in
 failures/ with the reason; more than --max-failures of them, and nothing is published."""
@@ -74,17 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="keep snippet embeddings (float16) and compare queries with them, not with codes",
     )
-    add(
-        "--also",
-        metavar="WHAT",
-        action="append",
-        help="artist: keep artist embeddings too, which `disambiguate --index` reuses",
-    )
-    add(
-        "--artist-model",
-        metavar="M",
-        help=f"with --also artist: a shipped artist model or a folder ({DEFAULT_ARTIST_MODEL})",
-    )
+    add_also_arguments(add)
     add("--key-bits", metavar="N", default="auto", help="bits of a table's key (by the size)")
     add(
         "--max-track-hours",
@@ -161,7 +154,7 @@ def build_index(options: IndexOptions, beam_args: Sequence[str] = ()) -> Summary
             hasher.quantizer,
             options.key_bits,
             max_failures,
-            (options.artist_model or DEFAULT_ARTIST_MODEL) if "artist" in also else "",
+            {name: _model_of(options, name) for name in also},
         )
 
         def finish(receipts: Mapping[str, Receipt]) -> tuple[Manifest, Built]:
@@ -175,5 +168,8 @@ def build_index(options: IndexOptions, beam_args: Sequence[str] = ()) -> Summary
 
 def _open_also(options: IndexOptions) -> dict[str, Model]:
     """The models of ``--also``; raises ModelError."""
-    model = options.artist_model or DEFAULT_ARTIST_MODEL
-    return {"artist": ArtistEncoder.load(model).model} if "artist" in options.also else {}
+    return {name: load_kind(name, _model_of(options, name)).model for name in options.also}
+
+
+def _model_of(options: IndexOptions, name: str) -> str:
+    return options.also_models.get(name) or ALSO[name].kind.default_model

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,11 +16,11 @@ import apache_beam as beam
 from apache_beam.metrics.metric import Metrics
 from apache_beam.utils.shared import Shared
 
-from hashing.artists.decoder import ArtistDecoder
-from hashing.artists.encoder import ArtistEncoder
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError
+from hashing.listening import ListeningDecoder
 from hashing.quantizers import Quantizer
+from pipelines.also import ALSO, load_kind
 from pipelines.gather import check_failures, part_receipts
 from pipelines.kept import KeptTracks
 from pipelines.part_files import part_name
@@ -31,7 +32,10 @@ from pipelines.sent_quantizer import QuantizerByName, check_digest
 from pipelines.tables import BuildTables, choose_key_bits, plan_shards, spills_of
 
 # Counters of a part that the runner shows while it works; `run.json` has all of them.
-COUNTED = ("tracks_hashed", "tracks_failed", "tracks_embedded", "snippets", "audio_s")
+COUNTED = (
+    *("tracks_hashed", "tracks_failed", "snippets", "audio_s"),
+    *(one.made for one in ALSO.values()),
+)
 
 
 @dataclasses.dataclass
@@ -44,7 +48,7 @@ class IndexJob(QuantizerByName, beam.PTransform[Any, Any]):
         quantizer: makes keys of codes.
         key_bits: of a key, or None to choose by the number of snippets.
         max_failures: share of failed tracks above which no tables are built.
-        artist: name or folder of the model of artist embeddings; "": none are made.
+        beside: what is made beside codes (`pipelines.also.ALSO`) → name or folder of its model.
     """
 
     job: HashJob
@@ -52,7 +56,7 @@ class IndexJob(QuantizerByName, beam.PTransform[Any, Any]):
     quantizer: Quantizer
     key_bits: int | None
     max_failures: float
-    artist: str = ""
+    beside: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def made_for(self) -> Run:
@@ -78,7 +82,7 @@ class IndexJob(QuantizerByName, beam.PTransform[Any, Any]):
             | "parts" >> beam.Create(missing, reshuffle=False)
             # Moves one number a part; without it one worker would hash them all.
             | "spread parts" >> beam.Reshuffle()
-            | "hash" >> beam.ParDo(HashParts(self.job, self.model, self.artist))
+            | "hash" >> beam.ParDo(HashParts(self.job, self.model, self.beside))
         )
         return (
             pbegin
@@ -119,31 +123,35 @@ class IndexJob(QuantizerByName, beam.PTransform[Any, Any]):
 class HashParts(beam.DoFn):
     """Part numbers in, names of receipts out; one hasher and one decoder a worker."""
 
-    def __init__(self, job: HashJob, model: str, artist: str = "") -> None:
-        self._job, self._model, self._artist = job, model, artist
-        self._shared, self._shared_artist = Shared(), Shared()
+    def __init__(self, job: HashJob, model: str, beside: Mapping[str, str]) -> None:
+        self._job, self._model, self._beside = job, model, dict(beside)
+        self._shared, self._shared_beside = Shared(), {name: Shared() for name in beside}
 
     def setup(self) -> None:
         """Loads the hasher, once for all threads of a worker, and starts the decoder."""
         plan = self._job.run.plan
         self._hasher = self._shared.acquire(lambda: Hasher.load(self._model))
         check_digest(self._model, self._hasher.digest, plan.model_digest)
-        self._encoder: ArtistEncoder | None = None
-        if self._artist:
-            self._encoder = self._shared_artist.acquire(lambda: ArtistEncoder.load(self._artist))
-            check_digest(self._artist, self._encoder.digest, plan.options["also"]["artist"])
-        self._kept = KeptTracks(self._job.sources, self._hasher if self._job.recodes else None)
+        self._encoders = dict[str, Any]()
+        for name, model in self._beside.items():
+            load = functools.partial(load_kind, name, model)
+            self._encoders[name] = self._shared_beside[name].acquire(load)
+            check_digest(model, self._encoders[name].digest, plan.options["also"][name])
+        recoder = self._hasher if self._job.recodes else None
+        self._kept = KeptTracks(self._job.sources, recoder, tuple(self._encoders))
         self._stack = contextlib.ExitStack()
-        self._decoder = ArtistDecoder()
+        self._decoder = ListeningDecoder()
         self._stack.enter_context(self._decoder)
         if self._job.decodes:
             self._decoder.prepare(self._hasher)
-            if self._encoder is not None:
-                self._decoder.prepare_artist(self._encoder)
+            if self._encoders:
+                self._decoder.prepare_beside(self._encoders)
 
     def process(self, part: int) -> Iterable[str]:
         """Hashes one part, and counts for whoever watches the runner."""
-        receipt = hash_part(self._job, part, self._hasher, self._decoder, self._encoder, self._kept)
+        receipt = hash_part(
+            self._job, part, self._hasher, self._decoder, self._encoders, self._kept
+        )
         for name in COUNTED:
             Metrics.counter("hashbeam", name).inc(int(receipt.counters.get(name, 0)))
         yield receipt.name

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from pipelines.also import ALSO, models_named
 from pipelines.gates import gate_options
 from pipelines.gating.bounds import DEFAULT_BOUNDS, Bounds
 from pipelines.options import (
@@ -16,8 +18,6 @@ from pipelines.options import (
     workers,
 )
 
-ALSO = ("artist",)  # what an index may hold beside codes: a model of that kind makes it
-
 
 @dataclasses.dataclass(frozen=True)
 class IndexOptions:
@@ -25,7 +25,8 @@ class IndexOptions:
 
     Fields: `catalog`, `out`, `model` paths or names; `workers` processes of the local engine;
     `bounds` of the quality gates; `key_bits` None = by the size of the index; `metrics` a file;
-    `max_track_hours` h; `decode_timeout_s` s; `also` names of `ALSO`; the rest as the flags say.
+    `max_track_hours` h; `decode_timeout_s` s; `also` names of `pipelines.also.ALSO`, and
+    `also_models` their models where they are named; the rest as the flags say.
     """
 
     catalog: str
@@ -38,7 +39,7 @@ class IndexOptions:
     retry_failed: bool = False
     keep_embeddings: bool = False
     also: tuple[str, ...] = ()
-    artist_model: str | None = None
+    also_models: Mapping[str, str] = dataclasses.field(default_factory=dict)
     json: bool = False
     quiet: bool = False
     progress: bool = False
@@ -63,25 +64,43 @@ def index_options(args: argparse.Namespace) -> IndexOptions:
         retry_failed=args.retry_failed,
         keep_embeddings=args.keep_embeddings,
         also=also_asked(checker, args.also or ()),
-        artist_model=args.artist_model or None,
+        also_models=models_named(args),
         json=args.json,
         quiet=args.quiet,
         progress=args.progress,
         bounds=gate_options(checker, args.no_gates),
         metrics=args.metrics or "",
     )
-    if options.artist_model and "artist" not in options.also:
-        checker.problems.append("--artist-model: is for --also artist; add that, or leave this out")
+    check_models(checker, options.also, options.also_models)
     checker.finish()
     return options
+
+
+def add_also_arguments(add: Callable[..., Any]) -> None:
+    """``--also``, and the flags of the models of its kinds.
+
+    Args:
+        add: as `argparse.ArgumentParser.add_argument`.
+    """
+    what = "; ".join(f"{name}: {one.purpose}" for name, one in ALSO.items())
+    add("--also", metavar="WHAT", action="append", help=f"keep of each track, too: {what}")
+    for name, one in ALSO.items():
+        default = one.kind.default_model
+        add(one.flag, metavar="M", help=f"with --also {name}: a shipped model or one's ({default})")
 
 
 def also_asked(checker: Checker, values: Sequence[str]) -> tuple[str, ...]:
     """What ``--also`` asks for, each once: flags and commas may both separate."""
     asked = [name.strip() for value in values for name in value.split(",")]
     for name in dict.fromkeys(asked):
-        if name == "sequence":
-            checker.problems.append("--also: sequence cannot be made yet; leave it out")
-        elif name not in ALSO:
+        if name not in ALSO:
             checker.problems.append(f"--also: must be {' or '.join(ALSO)}, got {name!r}")
     return tuple(name for name in ALSO if name in asked)
+
+
+def check_models(checker: Checker, also: Sequence[str], models: Mapping[str, str]) -> None:
+    """Tells of models that are named for kinds that are not asked for."""
+    for name in models:
+        if name not in also:
+            told = f"is for --also {name}; add that, or leave this out"
+            checker.problems.append(f"{ALSO[name].flag}: {told}")

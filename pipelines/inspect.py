@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from pipelines import io
+from pipelines.also import ALSO
 from pipelines.options import add_output_arguments
 from pipelines.versions import Manifest, open_manifest
 
@@ -86,7 +87,7 @@ def _as_text(facts: dict[str, Any]) -> str:
         f"  {facts['n_tables']} tables of {facts['key_bits']} bits in {facts['segments']} segments",
         f"  queries are compared with {facts['compared']}",
         *(
-            f"  {name} embeddings by model {model['name']} ({model['digest'][:12]})"
+            f"  {_title(name)}s by model {model['name']} ({model['digest'][:12]})"
             for name, model in facts["also"].items()
         ),
     ]
@@ -94,6 +95,10 @@ def _as_text(facts: dict[str, Any]) -> str:
         size = f"{counts['bytes'] / 1e6:.1f} MB"
         lines.append(f"  {kind}: {counts['files']} files, {counts['rows']} rows, {size}")
     return "\n".join(lines)
+
+
+def _title(name: str) -> str:
+    return ALSO[name].title if name in ALSO else name
 
 
 if __name__ == "__main__":

@@ -10,24 +10,22 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from hashing.artists.decoder import HeardTrack
-from hashing.artists.encoder import TrackEmbedding
-from hashing.artists.measures import MEASURES
 from hashing.encoders import Hasher, TrackCodes
 from hashing.errors import IndexFormatError
 from pipelines import io, parquet
-from pipelines.disambiguation.store import MEASURE_COLUMNS
+from pipelines.also import ALSO
+from pipelines.also_files import FILES, Find
 from pipelines.file_state import FILE_STATE, FileState
 from pipelines.part_files import Hashed
 from pipelines.plain import rows_of
 from pipelines.track_tables import catalog_rows, unite
-from pipelines.versions import ARTIST_EMBEDDINGS, Manifest, open_manifest
+from pipelines.versions import Manifest, open_manifest
 
 # Columns that a run's catalogue may have beside its owner's: where the codes of a track are. All
 # null: it is to be decoded. The time is that of its file now, null where it is as it was.
@@ -61,8 +59,8 @@ class Place:
 class _Part:
     """A part of a version in memory.
 
-    `firsts` are the first rows of codes of its tracks, `files` what was seen of their files, and
-    `bytes` about what all of it takes.
+    `firsts` are the first rows of codes of its tracks, `files` what was seen of their files,
+    `beside` finds what they have beside codes, by kind, and `bytes` is about what all of it takes.
     """
 
     ordinals: Any
@@ -74,7 +72,7 @@ class _Part:
     snippet: Any
     codes: Any
     embeddings: Any
-    artists: dict[str, HeardTrack]
+    beside: Mapping[str, Find]
     bytes: int
 
 
@@ -85,10 +83,16 @@ class KeptTracks:
         sources: index and version of each source.
         hasher: makes the codes anew, of the embeddings that a source keeps, where another model
             made them; None: they are taken as they are.
+        also: kinds beside codes that are wanted.
     """
 
-    def __init__(self, sources: Sequence[tuple[str, str]], hasher: Hasher | None = None) -> None:
-        self._sources, self._hasher = sources, hasher
+    def __init__(
+        self,
+        sources: Sequence[tuple[str, str]],
+        hasher: Hasher | None = None,
+        also: Collection[str] = tuple(ALSO),
+    ) -> None:
+        self._sources, self._hasher, self._also = sources, hasher, also
         self._manifest = functools.lru_cache(maxsize=None)(self._open)
         self._parts = OrderedDict[tuple[int, int, int], _Part]()  # used last at the end
 
@@ -111,7 +115,9 @@ class KeptTracks:
                 raise IndexFormatError(f"{index}: version {version} keeps no embeddings")
             codes = self._hasher.codes_of(embeddings)
         track = TrackCodes(codes, part.snippet[first:end], part.durations_s[at], embeddings)
-        return Hashed(row, track, file, part.artists.get(part.track_ids[at]))
+        found = {name: find(part.track_ids[at]) for name, find in part.beside.items()}
+        beside = {name: made for name, made in found.items() if made is not None}
+        return Hashed(row, track, file, beside)
 
     def rows(self, places: Sequence[Place | None]) -> pa.Table:
         """What the catalogue of its time says of tracks, a row each.
@@ -184,7 +190,11 @@ class KeptTracks:
             tables.append(table)
             embeddings = rows_of(table["embedding"]).view(np.float16)
         counts = tracks["snippets"].to_numpy().astype(np.int64)
-        artists = read(ARTIST_EMBEDDINGS)
+        beside = {
+            name: FILES[name].open(io.join(index, path))
+            for name in self._also
+            if (path := paths.get((ALSO[name].files, segment, part))) is not None
+        }
         files = zip(*(tracks[name].to_pylist() for name in FILE_STATE), strict=True)
         return _Part(
             tracks["ordinal"].to_numpy().astype(np.int64),
@@ -196,21 +206,9 @@ class KeptTracks:
             codes["snippet"].to_numpy(),
             rows_of(codes["code"]),
             embeddings,
-            {} if artists is None else _artists(artists),
+            beside,
             sum(table.nbytes for table in tables),
         )
-
-
-def _artists(table: pa.Table) -> dict[str, HeardTrack]:
-    values = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    vectors = values.reshape(table.num_rows, -1)
-    measures = np.stack([table[name].to_numpy() for name in MEASURE_COLUMNS], axis=1)
-    assert measures.shape[1] == len(MEASURES)
-    own = (table[name].to_pylist() for name in ("track_id", "segments", "duration_s"))
-    return {
-        track_id: HeardTrack(TrackEmbedding(vectors[row], segments, duration_s), measures[row])
-        for row, (track_id, segments, duration_s) in enumerate(zip(*own, strict=True))
-    }
 
 
 def places_of(tracks: pa.Table) -> tuple[pa.Table, list[Place | None]]:

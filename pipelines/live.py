@@ -12,12 +12,14 @@ import pyarrow.compute as pc
 
 from hashing.errors import IndexFormatError
 from pipelines import io, parquet
+from pipelines.also import ALSO
 from pipelines.stores import in_turn, is_remote
 from pipelines.track_tables import unite
 from pipelines.versions import Manifest, Segment
 
 # Parts of some dozen tracks are put together: what is done with a table costs the same for each.
 BATCH_ROWS = 1 << 14
+STAGES = [one.stage for one in ALSO.values()]
 PLACES = ("segment", "part")  # where a track is: columns that are put to those of ``tracks/``
 
 
@@ -89,7 +91,7 @@ def failed_beside(failures: pa.Table) -> Any:
     >>> failed_beside(failures).to_pylist(), without_codes(failures)["track_id"].to_pylist()
     ([False, True, False], ['a', 'c'])
     """
-    return pc.fill_null(pc.equal(failures["stage"], "embed"), False)
+    return pc.is_in(failures["stage"], pa.array(STAGES))
 
 
 def without_codes(failures: pa.Table) -> pa.Table:

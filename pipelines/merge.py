@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from hashing.errors import HashbeamError, UsageError
 from pipelines import io, parquet
-from pipelines.also import artist_folder, models_beside
+from pipelines.also import ALSO, add_moved_models, folders_of, models_beside, models_named
 from pipelines.execution import Work, execute
 from pipelines.gates import NOTHING_DECODED, add_no_gates, nothing_decoded
 from pipelines.gather import Built, make_manifest
@@ -54,13 +54,17 @@ The indexes must have been made by one model, and a track_id may be in one of th
 
 @dataclasses.dataclass(frozen=True)
 class MergeOptions:
-    """What ``hashbeam merge`` was asked to do; `bounds` of the quality gates."""
+    """What ``hashbeam merge`` was asked to do.
+
+    `also_models` of what the indexes have beside codes, where they have moved; `bounds` of the
+    quality gates.
+    """
 
     indexes: tuple[str, ...]
     out: str
     workers: int
     model: str | None = None
-    artist_model: str | None = None
+    also_models: Mapping[str, str] = dataclasses.field(default_factory=dict)
     json: bool = False
     quiet: bool = False
     progress: bool = False
@@ -73,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("indexes", metavar="INDEX", nargs="+", help="published indexes, two or more")
     add("--out", metavar="INDEX", help="a new folder, or one with an unfinished run of this")
     add("--model", metavar="M", help="folder of the model that made the indexes, if it has moved")
-    add("--artist-model", metavar="M", help="likewise, the model of their artist embeddings")
+    add_moved_models(add)
     add_no_gates(parser)
     add_job_arguments(parser)
 
@@ -92,7 +96,7 @@ def options_from(args: argparse.Namespace) -> MergeOptions:
         out=out,
         workers=workers(checker),
         model=args.model or None,
-        artist_model=args.artist_model or None,
+        also_models=models_named(args),
         json=args.json,
         quiet=args.quiet,
         progress=args.progress,
@@ -135,7 +139,7 @@ def merge(options: MergeOptions, beam_args: Sequence[str] = ()) -> Summary:
     ]
     n_tracks = sum(source.tracks for source in sources)
     like = dataclasses.replace(manifests[0], also=common_models(manifests))
-    beside = models_beside(like, options.artist_model)
+    beside = models_beside(like, options.also_models)
     with IndexLock(options.out) as lock:
         merged = prepare_run(
             options.out,
@@ -156,7 +160,7 @@ def merge(options: MergeOptions, beam_args: Sequence[str] = ()) -> Summary:
             except HashbeamError:  # as it is, this run can never go on
                 io.remove_tree(merged.path())
                 raise
-        job = take_over(merged, hasher, like, None, sources, artist_folder(beside))
+        job = take_over(merged, hasher, like, None, sources, folders_of(beside))
 
         def finish(receipts: Mapping[str, Receipt]) -> tuple[Manifest, Built]:
             manifest, built = make_manifest(merged, receipts, hasher, None, beside)
@@ -207,12 +211,15 @@ def _with_failures(run: Run, manifest: Manifest, sources: Sequence[Source]) -> M
     if not table.num_rows:
         return manifest
     # One that was hashed in another index is there; one that failed in both is so once. What has
-    # codes and nothing else failed only in what the merged index may not have.
+    # codes failed only in what the merged index may not have, be it in two things.
     live = parquet.read_table(catalog_path(run), ["track_id"])["track_id"].combine_chunks()
     beside = failed_beside(table)
     nowhere = pc.and_not(pc.invert(beside), pc.is_in(table["track_id"], live))
-    table = table.filter(pc.or_(pc.and_(beside, bool(manifest.also)), nowhere))
-    ids: Any = table["track_id"].combine_chunks()
+    stages = pa.array([ALSO[name].stage for name in manifest.also], pa.string())
+    wanted = pc.is_in(table["stage"], stages)
+    table = table.filter(pc.or_(wanted, nowhere))
+    stage = pc.if_else(failed_beside(table), table["stage"], "")
+    ids: Any = pc.binary_join_element_wise(stage, table["track_id"], " ").combine_chunks()
     first = pc.index_in(ids, value_set=ids)
     table = table.filter(pc.equal(first, pa.array(range(len(ids)), pa.int32())))
     lost = without_codes(table).num_rows

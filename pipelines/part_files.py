@@ -1,39 +1,38 @@
-"""The files of a part: codes, embeddings, code matrix, tracks, artist embeddings, failures."""
+"""The files of a part: codes, embeddings, code matrix, tracks, what is beside, and failures."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from hashing.artists.decoder import HeardTrack
-from hashing.artists.encoder import ArtistEncoder
 from hashing.encoders import Hasher, TrackCodes
-from hashing.errors import AudioError
 from hashing.matrix import write_matrix
 from pipelines import io, parquet
-from pipelines.disambiguation.store import Heard, write_embeddings
+from pipelines.also import ALSO
+from pipelines.also_files import FILES
 from pipelines.file_state import FILE_STATE, FileState
 from pipelines.plain import write_plain
 from pipelines.runs import Run
 from pipelines.track_tables import TRACK_FAILURES, tracks_table
-from pipelines.versions import ARTIST_EMBEDDINGS, FORMAT_VERSION, FileEntry
+from pipelines.versions import FORMAT_VERSION, FileEntry
 
 
 @dataclasses.dataclass(frozen=True)
 class Hashed:
     """A track with codes: its place in the part, its codes, and its file as it was.
 
-    `artist` is its artist embedding, or why there is none; None where none was asked for.
+    `beside` has what was made beside them, or the `AudioError` that says why there is nothing, by
+    kind (`pipelines.also.ALSO`) of those that were asked for.
     """
 
     row: int
     codes: TrackCodes
     file: FileState
-    artist: HeardTrack | AudioError | None
+    beside: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def gids(self) -> int:
@@ -44,6 +43,12 @@ class Hashed:
 def part_name(part: int) -> str:
     """The name of a part's receipt: ``part-00012``."""
     return f"part-{part:05d}"
+
+
+def beside_path(run: Run, name: str, part: int, attempt: str) -> str:
+    """Where an attempt writes what a part has of the kind `name` beside codes."""
+    one = ALSO[name]
+    return run.attempt_path(one.folder, f"{part_name(part)}{one.mark}", attempt, ".parquet")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,12 +88,17 @@ class PartFiles:
         entries.append(self._write("tracks", self._tracks_table(hashed, first)))
         return entries
 
-    def write_artists(self, heard: Sequence[Heard], encoder: ArtistEncoder) -> FileEntry:
-        """Artist embeddings of tracks, one or more of them."""
-        name = f"{part_name(self.part)}-artist"
-        path = self.run.attempt_path("embeddings", name, self.attempt, ".parquet")
-        info = write_embeddings(path, self.tracks, heard, encoder.digest, {})
-        return self.run.entry(ARTIST_EMBEDDINGS, info, part=self.part)
+    def write_beside(self, name: str, kept: Sequence[Any], digest: str) -> FileEntry:
+        """What tracks have of one kind beside codes, one or more of them.
+
+        Args:
+            name: of the kind.
+            kept: as `pipelines.also_files.Files.keep` gave it.
+            digest: of its model.
+        """
+        path = beside_path(self.run, name, self.part, self.attempt)
+        info = FILES[name].write(path, self.tracks, kept, digest)
+        return self.run.entry(ALSO[name].files, info, part=self.part)
 
     def write_failures(self, failures: Sequence[dict[str, Any]]) -> FileEntry:
         """Tracks that failed, rows as `TRACK_FAILURES`."""

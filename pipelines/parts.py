@@ -14,18 +14,19 @@ import resource
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
-from hashing.artists.decoder import ArtistDecoder, HeardTrack
-from hashing.artists.encoder import ArtistEncoder
 from hashing.decoder import Decoder
 from hashing.encoders import Hasher
 from hashing.errors import AudioError, HashbeamError
+from hashing.listening import ListeningDecoder
 from pipelines import io, parquet
+from pipelines.also import ALSO, LACKING
+from pipelines.also_files import FILES
 from pipelines.content import file_checksum
-from pipelines.disambiguation.store import Heard, as_heard
 from pipelines.file_state import FileState
 from pipelines.kept import KeptTracks, places_of
 from pipelines.look import modified
@@ -94,14 +95,15 @@ def hash_part(
     job: HashJob,
     part: int,
     hasher: Hasher,
-    decoder: ArtistDecoder,
-    encoder: ArtistEncoder | None = None,
+    decoder: ListeningDecoder,
+    encoders: Mapping[str, Any] | None = None,
     kept: KeptTracks | None = None,
 ) -> Receipt:
     """Hashes every track of a part and writes codes, tracks, failures, and the receipt.
 
-    With an artist `encoder`, artist embeddings as well. A track that is hashed but has none is
-    among the failures, too. A row that names a track of a published version is `kept`.
+    With `encoders`, by the name of their kind (`pipelines.also.ALSO`), what these make as well. A
+    track that is hashed but has nothing of a kind is among the failures, too. A row that names a
+    track of a published version is `kept`.
 
     Returns the receipt that counts: another's, where another attempt was faster.
 
@@ -117,8 +119,10 @@ def hash_part(
         assert kept is not None
         tracks = kept.rows(places)
     hashed: list[Hashed] = []
-    heard: list[Heard] = []
+    encoders = encoders or {}
+    heard: dict[str, list[Any]] = {name: [] for name in encoders}
     failures: list[dict[str, Any]] = []
+    lacking = 0  # tracks with codes that lack something beside them
     etags = tracks["etag"].to_pylist() if "etag" in tracks.column_names else []
     for row, (track_id, uri) in enumerate(
         zip(tracks["track_id"].to_pylist(), tracks["uri"].to_pylist(), strict=True)
@@ -130,25 +134,34 @@ def hash_part(
             track = kept.take(row, place)
         else:
             try:
-                track = _hash_track(row, uri, state, job, hasher, decoder, encoder)
+                track = _hash_track(row, uri, state, job, hasher, decoder, encoders)
             except Exception as error:  # whatever one file does, the other tracks go on
                 failures.append({**named, **_explain(error), **dataclasses.asdict(state)})
                 continue
         hashed.append(track)
-        if encoder is not None and track.artist is not None:
+        whole = True
+        for name in encoders:
+            if name not in track.beside:  # nor where it was taken from
+                whole = False
+                continue
             try:
-                heard.append(_heard(track, uri))
+                heard[name].append(_heard(name, track, uri))
             except AudioError as error:
-                failed = {**_explain(error), "stage": "embed", **dataclasses.asdict(state)}
+                whole = False
+                failed = {**_explain(error), "stage": ALSO[name].stage, **dataclasses.asdict(state)}
                 failures.append({**named, **failed})
+        lacking += not whole
     attempt = new_attempt()
     write = PartFiles(job.run, part, attempt, tracks, hasher)
     files = []
     if hashed:
         first = number * tracks_per_part(plan.n_tracks)
         files += write.write_hashed(hashed, first, embeddings=job.embeddings)
-    if encoder is not None and heard:
-        files.append(write.write_artists(heard, encoder))
+    files += [
+        write.write_beside(name, found, encoders[name].digest)
+        for name, found in heard.items()
+        if found
+    ]
     if failures:
         files.append(write.write_failures(failures))
     finished = time.time()
@@ -159,8 +172,9 @@ def hash_part(
         "tracks_hashed": len(hashed),
         "tracks_failed": tracks.num_rows - len(hashed),
         "tracks_kept": len(taken),
-        "tracks_embedded": len(heard),
-        "tracks_not_embedded": 0 if encoder is None else len(hashed) - len(heard),
+        **{ALSO[name].made: len(found) for name, found in heard.items()},
+        **{ALSO[name].lacking: len(hashed) - len(found) for name, found in heard.items()},
+        LACKING: lacking,
         **{f"failed_{kind}": count for kind, count in sorted(kinds.items())},
         "snippets": sum(len(track.codes.snippet) for track in hashed),
         "gids": sum(track.gids for track in hashed),
@@ -181,33 +195,33 @@ def _hash_track(
     state: FileState,
     job: HashJob,
     hasher: Hasher,
-    decoder: ArtistDecoder,
-    encoder: ArtistEncoder | None,
+    decoder: ListeningDecoder,
+    encoders: Mapping[str, Any],
 ) -> Hashed:
     limits: Any = {
         "max_seconds": job.max_seconds,
         "timeout_s": job.timeout_s,
         "embeddings": job.embeddings,
     }
-    artist: HeardTrack | AudioError | None = None
+    beside: dict[str, Any] = {}
     # The time is taken before the content: a file that is written meanwhile has changed since. That
     # of a temporary copy says nothing about the file that it was made from.
     state.mtime = modified(uri)
     with io.local_copy(uri) as path:
         with contextlib.suppress(OSError, ValueError):  # the decoder says it better
             state.size, state.content = file_checksum(path)
-        if encoder is None:
+        if not encoders:
             codes = decoder.hash_track(path, hasher, **limits)
         else:
-            codes, artist = decoder.hash_and_embed(path, hasher, encoder, **limits)
-    return Hashed(row, codes, state, artist)
+            codes, beside = decoder.hash_and_hear(path, hasher, encoders, **limits)
+    return Hashed(row, codes, state, beside)
 
 
-def _heard(track: Hashed, uri: str) -> Heard:
-    if isinstance(track.artist, HeardTrack):
-        return as_heard(track.row, uri, track.artist, track.file.size, track.file.mtime)
-    assert track.artist is not None
-    raise track.artist
+def _heard(name: str, track: Hashed, uri: str) -> Any:
+    made = track.beside[name]
+    if isinstance(made, AudioError):
+        raise made
+    return FILES[name].keep(track.row, uri, made, track.file)
 
 
 def _explain(error: Exception) -> dict[str, str]:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from hashing.artists.encoder import ArtistEncoder
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError, ModelError
 from hashing.models import DEFAULT_MODEL
+from pipelines.also import load_kind
 from pipelines.catalog import read_catalog
 from pipelines.opened import embedding_dimensions
-from pipelines.planning.content import Content
+from pipelines.planning.content import Content, sequence_bytes_per_s
 from pipelines.planning.estimate import estimate_changes, estimate_index, workers_for
 from pipelines.planning.measure import SAMPLED_TRACKS, Measured, measure
 from pipelines.planning.options import BIT_RATE, PlanOptions, add_arguments, plan_options
@@ -121,13 +121,21 @@ def _content(options: PlanOptions) -> Content:
                 "out, or name a model that stands on an encoder with --model"
             )
         content = dataclasses.replace(content, dimensions=dimensions)
-    if options.artist_model:
-        dimensions = _artist_dimensions(ArtistEncoder.load(options.artist_model))
+    encoders = _encoders(options)
+    if "artist" in encoders:
+        dimensions = _artist_dimensions(encoders["artist"])
         content = dataclasses.replace(content, artist_dimensions=dimensions)
+    if "sequence" in encoders:
+        second = sequence_bytes_per_s(encoders["sequence"].features)
+        content = dataclasses.replace(content, sequence_bytes_per_s=second)
     return content
 
 
-def _artist_dimensions(encoder: ArtistEncoder) -> int:
+def _encoders(options: PlanOptions) -> dict[str, Any]:
+    return {name: load_kind(name, model) for name, model in options.also_models.items()}
+
+
+def _artist_dimensions(encoder: Any) -> int:
     """Numbers of an artist embedding: those of one segment of noise."""
     samples = round(encoder.features.segment_s * encoder.features.sample_rate)
     noise = np.random.default_rng(0).standard_normal(samples).astype(np.float32)
@@ -139,10 +147,9 @@ def _measure(options: PlanOptions, content: Content) -> Measured:
     uris: list[str] = []
     if options.catalog:
         uris = sample(read_catalog(options.catalog), SAMPLED_TRACKS)
-    encoder = ArtistEncoder.load(options.artist_model) if options.artist_model else None
     return measure(
         content.hasher,
-        encoder,
+        _encoders(options),
         keep_embeddings=content.dimensions > 0,
         uris=uris,
         hashing=options.hash_cpu_s is None,

@@ -18,6 +18,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from pipelines.also import add_moved_models, models_named
 from pipelines.catalog import read_catalog
 from pipelines.changes.classes import CLASSES, Changes, Estimate
 from pipelines.gates import add_gate_arguments, gate_options
@@ -82,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=QUERIES,
         help="queries that both models are asked before a new one takes over (%(default)s)",
     )
-    add("--artist-model", metavar="M", help="likewise, the model of its artist embeddings")
+    add_moved_models(add)
     add(
         "--max-track-hours",
         metavar="H",
@@ -107,7 +108,7 @@ def options_from(args: argparse.Namespace) -> ReindexOptions:
         model=args.model or None,
         old_model=args.old_model or None,
         compare_queries=checker.integer("--compare-queries", low=20, high=100_000),
-        artist_model=args.artist_model or None,
+        also_models=models_named(args),
         max_track_hours=checker.number("--max-track-hours", low=0.001),
         decode_timeout_s=checker.number("--decode-timeout", low=0.1),
         dry_run=args.dry_run,

@@ -12,6 +12,7 @@ from typing import Any
 
 from hashing.errors import HashbeamError
 from pipelines import io
+from pipelines.also import ALSO
 from pipelines.gather import Built, failure_kinds, total
 from pipelines.gating.balance import table_stats
 from pipelines.gating.bounds import Gate
@@ -42,14 +43,15 @@ class Summary(Record):
     over the tables, `max_rss_bytes` that of the largest worker with its decoder. `compared` is
     what look-up compares queries with, ``codes`` or ``embeddings``, and `compared_bytes` its
     size; `index_bytes` is that of all files of the version. `also` has the name of the model of
-    each thing that was asked for beside codes; tracks that are `tracks_not_embedded` are indexed.
+    each thing that was asked for beside codes; tracks that are `tracks_not_embedded` or
+    `tracks_not_sequenced` are indexed.
 
     `gates` are what the quality gates found before publication, and `comparison` the figures of
     `pipelines.reindexing.rivals` where another model took over.
 
     Of a run that started from the version `parent`, `changes` counts tracks by class, and
-    `failures`, `max_bucket`, `entropy_bits`, `tracks_embedded` and all timings are of the run
-    alone; the other figures are of the whole version, `snippets` with those of tracks that have
+    `failures`, `max_bucket`, `entropy_bits`, what was made beside codes and all timings are of the
+    run alone; the other figures are of the whole version, `snippets` with those of tracks that have
     gone and whose segment was not merged yet.
     """
 
@@ -88,6 +90,8 @@ class Summary(Record):
     also: dict[str, str] = dataclasses.field(default_factory=dict)
     tracks_embedded: int = 0
     tracks_not_embedded: int = 0
+    tracks_sequenced: int = 0
+    tracks_not_sequenced: int = 0
     parent: str | None = None
     changes: dict[str, int] = dataclasses.field(default_factory=dict)
     gates: list[Gate] = dataclasses.field(default_factory=list)
@@ -121,25 +125,24 @@ class Summary(Record):
             f"  {speed}; {self.wall_s:.1f} s in all, {self.startup_s:.1f} s of them to start"
         )
         if self.changes:
-            told = (f"{count} {name}" for name, count in self.changes.items() if count)
-            lines.insert(1, f"  {', '.join(told)}")
+            changed = (f"{count} {name}" for name, count in self.changes.items() if count)
+            lines.insert(1, f"  {', '.join(changed)}")
         if self.comparison:
             lines.append(f"  {next(one.message for one in self.gates if one.name == 'model')}")
-        if "artist" in self.also:
-            lines.append(
-                f"  artist embeddings of {self.tracks_embedded} tracks by model "
-                f"{self.also['artist']}",
-            )
+        lines += [
+            f"  {one.title}s of {getattr(self, one.made)} tracks by model {self.also[name]}"
+            for name, one in ALSO.items()
+            if name in self.also
+        ]
         if self.parts_resumed:
             lines.append(f"  {self.parts_resumed} parts were finished before")
-        if failed := self.tracks_failed + self.tracks_not_embedded:
+        lost = {"failed": self.tracks_failed}
+        lost |= {f"have no {one.title}": getattr(self, one.lacking) for one in ALSO.values()}
+        if told := [f"{count} tracks {what}" for what, count in lost.items() if count]:
             kinds = ", ".join(f"{count} {kind}" for kind, count in self.failures.items())
             kinds = f" ({kinds})" if kinds else ""
             where = version_path(self.index, self.version, "failures")
-            part = ""
-            if self.tracks_not_embedded:
-                part = f", {self.tracks_not_embedded} of them only for an artist embedding"
-            lines.append(f"  {failed} tracks failed{kinds}{part}: see {where}")
+            lines.append(f"  {', '.join(told)}{kinds}: see {where}")
         return "\n".join(lines)
 
 
@@ -168,6 +171,8 @@ def summarise(
     built = [one for one in (*made.spills, *made.shards) if one.started >= launched]
     tables = list(table_stats(made.shards).values())
     files, counters = manifest.files, manifest.counters
+    names = (name for one in ALSO.values() for name in (one.made, one.lacking))
+    beside: dict[str, Any] = {name: total(parts, name) for name in names}
     in_tables = files.select(kind="tables")
     table_bytes, postings = sum(in_tables.column("bytes")), sum(in_tables.column("rows"))
     return Summary(
@@ -205,8 +210,7 @@ def summarise(
         max_rss_bytes=int(max((part.counters["max_rss_bytes"] for part in parts), default=0)),
         versions=versions(),
         also={name: model["name"] for name, model in manifest.also.items()},
-        tracks_embedded=total(parts, "tracks_embedded"),
-        tracks_not_embedded=total(parts, "tracks_not_embedded"),
+        **beside,
         parent=manifest.parent,
         changes={
             name.removeprefix("changes_"): int(count)

@@ -14,18 +14,13 @@ from hashing.errors import HashbeamError, IndexFormatError
 from hashing.matrix import CodeMatrix
 from hashing.shards import Shard
 from pipelines import io, parquet
+from pipelines.also import ALSO
 from pipelines.coverage import check_coverage
 from pipelines.opened import SPANS
 from pipelines.options import add_output_arguments
 from pipelines.progress import shows_progress
 from pipelines.stores import in_turn, is_remote
-from pipelines.versions import (
-    ARTIST_EMBEDDINGS,
-    FileEntry,
-    Manifest,
-    folder_of,
-    open_manifest,
-)
+from pipelines.versions import FileEntry, Manifest, folder_of, open_manifest
 
 Ints = npt.NDArray[np.int64]
 
@@ -280,9 +275,10 @@ class _Reader:
             elif field.name == "embedding":
                 self._widths[entry.path] = kind.list_size * kind.value_type.bit_width // 8
         stamp, digest = "hasher_digest", self._manifest.model["digest"]
-        if entry.kind == ARTIST_EMBEDDINGS:
-            stamp = "model_digest"
-            digest = self._manifest.also.get("artist", {}).get("digest", "")
+        for one in ALSO.values():
+            if entry.kind == one.files:
+                stamp = "model_digest"
+                digest = self._manifest.also.get(one.name, {}).get("digest", "")
         made_by = parquet.read_metadata(local).get(stamp, "")
         problems = []
         if made_by != digest:

@@ -10,6 +10,7 @@
         run.json                     counters, timings, versions of everything
         codes/ tracks/ failures/ matrices/ tables/ and, where they were asked for, embeddings/ of
                                  snippets (part-NNNNN-…) and of whole tracks (part-NNNNN-artist-…)
+                                 and sequences/
         work/                        the plan and the receipts of the run, and the postings on
                                      their way into tables (`pipelines.spills`), until it is
                                      published
@@ -36,6 +37,7 @@ FIRST_VERSION = "000001"
 # Embeddings of whole tracks, which tell artists apart; they stand in embeddings/ as those of
 # snippets do, with "artist" in their names.
 ARTIST_EMBEDDINGS = "artist_embeddings"
+SEQUENCES = "sequences"  # of hashes, and frames, of whole tracks: what MIDI files are matched by
 # Kinds of files, all others each a folder of a version; `matrices` say where in their shards the
 # codes, or embeddings, of snippet numbers lie; `spills` are of an unfinished run, in its work/.
 KINDS = (
@@ -45,6 +47,7 @@ KINDS = (
     "matrices",
     "embeddings",
     ARTIST_EMBEDDINGS,
+    SEQUENCES,
     "tables",
     "removals",
     "spills",
@@ -199,7 +202,8 @@ class Manifest(Record):
     version that this one was made from; `snippet_hop_s` is in seconds; `created` is UTC.
     `replication` is 1 where every snippet has one posting a table, and more where a hasher gives it
     several; `compared` says what look-up compares a query with: ``codes`` or ``embeddings``. `also`
-    has a model like `model` for each thing beside codes that the index was asked for: ``artist``.
+    has a model like `model` for each thing beside codes that the index was asked for: ``artist``,
+    ``sequence``.
     """
 
     version: str

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hashing.artists.decoder import ArtistDecoder
+from hashing.listening import ListeningDecoder
 
 
-class Heard(ArtistDecoder):
+class Heard(ListeningDecoder):
     """Stays open when a run has done with it; `files` are those that it has hashed."""
 
     def __init__(self) -> None:
@@ -22,9 +22,9 @@ class Heard(ArtistDecoder):
         self.files.append(Path(path).stem)
         return super().hash_track(path, *args, **limits)
 
-    def hash_and_embed(self, path: str, *args: Any, **limits: Any) -> Any:
+    def hash_and_hear(self, path: str, *args: Any, **limits: Any) -> Any:
         self.files.append(Path(path).stem)
-        return super().hash_and_embed(path, *args, **limits)
+        return super().hash_and_hear(path, *args, **limits)
 
     def since(self) -> list[str]:
         """The files that were hashed since this was asked last."""

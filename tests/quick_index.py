@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import pytest
 from model_fixture import random_model
+from quick_sequences import as_bytes, sequence_of
 
 from hashing.artists.decoder import HeardTrack
 from hashing.artists.encoder import TrackEmbedding
@@ -40,6 +41,8 @@ from hashing.encoders import Hasher, QueryCodes, TrackCodes
 from hashing.errors import AudioError
 from hashing.search import Searcher
 from pipelines import io, parquet
+from pipelines.also import ALSO
+from pipelines.also_files import FILES
 from pipelines.gates import NO_GATES
 from pipelines.index import build_index
 from pipelines.index_job import IndexJob
@@ -72,7 +75,7 @@ def quick_model(folder: Path) -> Path:
 def song(riff: int, number: int, mute: bool = False) -> bytes:
     """The file of a track: it begins as all tracks of the same riff do, and goes on by itself.
 
-    A mute one gets codes, but no artist embedding.
+    A mute one gets codes, but neither artist embedding nor hash sequence.
     """
     return b"%d %d%s" % (riff, number, b" mute" if mute else b"")
 
@@ -104,7 +107,7 @@ def _random(data: bytes) -> np.random.Generator:
 
 
 class QuickDecoder:
-    """Stands for `hashing.artists.decoder.ArtistDecoder`; `heard` are the files it was given."""
+    """Stands for `hashing.listening.ListeningDecoder`; `heard` are the files it was given."""
 
     pid = None
 
@@ -116,24 +119,26 @@ class QuickDecoder:
         self.heard.append(path)
         return codes_of(Path(path).read_bytes(), hasher.quantizer.code_bytes)
 
-    def hash_and_embed(
-        self, path: str, hasher: Hasher, encoder: Any, **limits: Any
-    ) -> tuple[TrackCodes, HeardTrack | AudioError]:
-        """Codes, and an artist embedding or why there is none."""
+    def hash_and_hear(
+        self, path: str, hasher: Hasher, encoders: Mapping[str, Any], **limits: Any
+    ) -> tuple[TrackCodes, dict[str, Any]]:
+        """Codes, and what is asked for beside them or why it is not there."""
         codes, data = self.hash_track(path, hasher), Path(path).read_bytes()
         if data.endswith(b"mute"):
-            return codes, AudioError("too-short", "nobody plays")
+            return codes, {name: AudioError("too-short", "nobody plays") for name in encoders}
         vector = _random(b"artist " + data).random(4, np.float32)
         track = TrackEmbedding(vector, 1, codes.duration_s)
-        return codes, HeardTrack(track, vector[:1].repeat(len(MEASURES)))
+        artist = HeardTrack(track, vector[:1].repeat(len(MEASURES)))
+        made = {"artist": artist, "sequence": sequence_of(data)}
+        return codes, {name: made[name] for name in encoders}
 
 
 @dataclasses.dataclass(frozen=True)
 class QuickEncoder:
-    """Stands for an `ArtistEncoder`: nothing but its model is asked for."""
+    """Stands for an encoder of any kind: nothing but its model is asked for."""
 
     model: Any
-    digest: str = "artist"
+    digest: str
 
 
 class _Pipeline:
@@ -153,13 +158,13 @@ def run_at_once(
     build: Callable[[Any], Any],
     hasher: Hasher,
     decoder: Any,
-    encoder: Any = None,
+    encoders: Mapping[str, Any] | None = None,
     before: Callable[[str], None] = lambda name: None,
 ) -> None:
     """Stands for `pipelines.runner.run_pipeline` of an `IndexJob`: one piece after the other.
 
     Args:
-        encoder: of artists, where the job asks for them.
+        encoders: of what the job may ask for beside codes, by kind.
         before: as that of `quick_jobs`.
     """
     pipeline = _Pipeline()
@@ -170,11 +175,12 @@ def run_at_once(
         if edit_name(piece) not in done:
             before(edit_name(piece))
             edit_rows(run, piece)
-    kept, names = KeptTracks(job.job.sources), []
+    chosen = {name: (encoders or {})[name] for name in job.beside}
+    kept, names = KeptTracks(job.job.sources, also=tuple(chosen)), []
     for part in run.plan.parts:
         if part_name(part) not in done:
             before(part_name(part))
-            hash_part(job.job, part, hasher, decoder, encoder if job.artist else None, kept)
+            hash_part(job.job, part, hasher, decoder, chosen, kept)
         names.append(part_name(part))
     segments = job._segments(run, names)
     tables = BuildTables(run, job.model, job.quantizer, job.key_bits)
@@ -196,11 +202,11 @@ class QuickJobs:
     hasher: Hasher
     decoder: QuickDecoder
     before: Callable[[str], None]
-    encoder: QuickEncoder
+    encoders: dict[str, QuickEncoder]
 
     def run(self, build: Callable[[Any], Any], options: object) -> None:
         """As `pipelines.runner.run_pipeline`."""
-        run_at_once(build, self.hasher, self.decoder, self.encoder, self.before)
+        run_at_once(build, self.hasher, self.decoder, self.encoders, self.before)
 
     @contextlib.contextmanager
     def killed_after(self, pieces: int) -> Iterator[None]:
@@ -229,13 +235,15 @@ def quick_jobs(
             ``s000-t00-k0000``) before it is begun.
     """
     hasher = Hasher.load(str(model))
-    encoder = QuickEncoder(dataclasses.replace(hasher.model, digest="artist"))
-    jobs = QuickJobs(hasher, QuickDecoder(), before, encoder)
+    encoders = {
+        name: QuickEncoder(dataclasses.replace(hasher.model, digest=name), name) for name in ALSO
+    }
+    jobs = QuickJobs(hasher, QuickDecoder(), before, encoders)
     instead = {
         "run_pipeline": jobs.run,
         "find_hasher": lambda manifest, name: hasher,
         "Hasher": types.SimpleNamespace(load=lambda name: hasher),
-        "ArtistEncoder": types.SimpleNamespace(load=lambda name: encoder),
+        "load_kind": lambda name, model: encoders[name],
         "make_pipeline_options": lambda workers, flags: object(),
         "is_local": lambda options: True,
         "choose_key_bits_of": lambda *size: KEY_BITS,
@@ -282,19 +290,21 @@ class Contents:
         rows: track_id → its row of ``tracks/`` without its id and ordinal; what is null left out.
         codes: track_id → snippet number → code.
         artists: track_id → artist embedding.
-        failures: track_id, and whether it is live beside → uri and error.
+        sequences: track_id → codes, embeddings and levels of its hash sequence.
+        failures: track_id, and the stage where it is live beside, else "" → uri and error.
     """
 
     rows: dict[str, dict[str, Any]]
     codes: dict[str, dict[int, bytes]]
     artists: dict[str, list[float]]
-    failures: dict[tuple[str, bool], tuple[str, str]]
+    sequences: dict[str, tuple[bytes, bytes, bytes]]
+    failures: dict[tuple[str, str], tuple[str, str]]
 
 
 def contents(index: Path | str, manifest: Manifest | None = None) -> Contents:
     """What the published version holds, or another one; each track once, or it is an error."""
     manifest = manifest or open_manifest(str(index))
-    found = Contents({}, {}, {}, {})
+    found = Contents({}, {}, {}, {}, {})
     paths = {
         (kind, segment, part): path
         for kind, segment, part, path in manifest.files.tuples("kind", "segment", "part", "path")
@@ -305,6 +315,8 @@ def contents(index: Path | str, manifest: Manifest | None = None) -> Contents:
             rows = _rows(index, paths.get(("tracks", segment.id, part)))
             codes = iter(_rows(index, paths.get(("codes", segment.id, part))))
             artists = _rows(index, paths.get(("artist_embeddings", segment.id, part)))
+            path = paths.get(("sequences", segment.id, part))
+            sequences = FILES["sequence"].open(io.join(str(index), path)) if path else {}.get
             for row in rows:
                 own = [next(codes) for _ in range(row["snippets"])]
                 track_id = row.pop("track_id")
@@ -317,10 +329,13 @@ def contents(index: Path | str, manifest: Manifest | None = None) -> Contents:
                 found.artists.update(
                     (track_id, one["embedding"]) for one in artists if one["track_id"] == track_id
                 )
+                if (sequence := sequences(track_id)) is not None:
+                    found.sequences[track_id] = as_bytes(sequence)
             assert next(codes, None) is None
     for (path,) in manifest.files.tuples("path", kind="failures"):
         for row in _rows(index, path):
-            key = row["track_id"], row["stage"] == "embed"
+            stages = [one.stage for one in ALSO.values()]
+            key = row["track_id"], row["stage"] if row["stage"] in stages else ""
             assert key not in found.failures, f"{key} failed twice"
             found.failures[key] = row["uri"], row["error"]
     return found

@@ -16,8 +16,8 @@ import pytest
 import soundfile
 from tiny_catalog import RATE, tune
 
-from hashing.artists.decoder import ArtistDecoder
 from hashing.encoders import Hasher
+from hashing.listening import ListeningDecoder
 from pipelines.parts import HashJob, hash_part, write_parts
 from pipelines.runs import Plan, Receipt, Run
 
@@ -36,7 +36,7 @@ def hasher(model_folder: Path) -> Hasher:
 
 
 def hash_files(
-    folder: Path, files: list[str], hasher: Hasher, decoder: ArtistDecoder, timeout_s: float
+    folder: Path, files: list[str], hasher: Hasher, decoder: ListeningDecoder, timeout_s: float
 ) -> tuple[Receipt, dict[str, dict[str, str]], dict[str, int]]:
     """One part of these files: its receipt, the failures by name, snippets of the others."""
     catalog = pa.table({"track_id": files, "uri": [str(folder / name) for name in files]})
@@ -71,7 +71,7 @@ def check_mutants(folder: Path, numbers: Iterable[int], hasher: Hasher) -> None:
             names.append(f"neighbour-{number}.wav")
             soundfile.write(folder / names[-1], tune(number, 2.0), RATE)
     neighbours = {name for name in names if name.startswith("neighbour")}
-    with ArtistDecoder() as decoder:
+    with ListeningDecoder() as decoder:
         decoder.prepare(hasher)
         started = time.monotonic()
         receipt, failures, hashed = hash_files(folder, names, hasher, decoder, TIMEOUT_S)
@@ -154,7 +154,7 @@ def test_of_fifty_tracks_ten_crash_the_decoder_and_forty_are_indexed(
         names[place] = f"{place:02d}-{kind}.wav"
     for name in names:
         soundfile.write(tmp_path / name, tune(int(name[:2]), 2.0), RATE)
-    with ArtistDecoder([sys.executable, "-c", CRASHING]) as decoder:
+    with ListeningDecoder([sys.executable, "-c", CRASHING]) as decoder:
         decoder.prepare(hasher)
         receipt, failures, hashed = hash_files(tmp_path, names, hasher, decoder, 3.0)
     assert (len(hashed), len(failures)) == (40, 10)

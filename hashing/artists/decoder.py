@@ -1,14 +1,12 @@
 """Artist embeddings made where the file is decoded: in a child that may crash or hang alone.
 
-Where the track is hashed as well, both are made in one decoding.
+Where the track is hashed as well, both are made in one decoding: `hashing.listening`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import struct
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,15 +15,11 @@ import numpy.typing as npt
 from hashing.artists.encoder import ArtistEncoder, TrackEmbedding
 from hashing.artists.measures import MEASURES, measure_sound
 from hashing.decoder import Decoder
-from hashing.decoder_frames import unpack_codes
-from hashing.encoders import Hasher, TrackCodes
-from hashing.errors import AudioError
 from hashing.excerpts import Excerpts, decode_excerpts
 
 Floats = npt.NDArray[np.float32]
 
 _HEAD = struct.Struct("<dI")
-_BOTH = struct.Struct("<I?")  # bytes of the codes, and whether the track was heard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,35 +66,6 @@ class ArtistDecoder(Decoder):
         }
         return self._made(path, request, timeout_s, unpack)
 
-    def hash_and_embed(
-        self,
-        path: str,
-        hasher: Hasher,
-        encoder: ArtistEncoder,
-        *,
-        max_seconds: float = 7200.0,
-        timeout_s: float = 60.0,
-        embeddings: bool = False,
-    ) -> tuple[TrackCodes, HeardTrack | AudioError]:
-        """What `hash_track` and `embed_file` make of a file, in one decoding of all of it.
-
-        Returns:
-          The codes, and the embedding or why there is none: a track may be too short for one.
-
-        Raises:
-          AudioError: as `hash_track`.
-        """
-        request = {
-            "path": path,
-            "sample_rate": hasher.features.sample_rate,
-            "max_seconds": max_seconds,
-            "model": str(hasher.model.path),
-            "embeddings": embeddings,
-            "artist": str(encoder.model.path),
-        }
-        width = hasher.quantizer.code_bytes
-        return self._made(path, request, timeout_s, lambda body: unpack_both(body, width))
-
 
 def hear(encoder: ArtistEncoder, path: str, max_seconds: float) -> HeardTrack:
     """What the child answers; errors as `ArtistEncoder.embed_file`."""
@@ -144,35 +109,3 @@ def unpack(body: bytearray) -> HeardTrack:
         raise ValueError(f"{values.size} values hold no embedding")
     measures, embedding = values[: len(MEASURES)], values[len(MEASURES) :]
     return HeardTrack(TrackEmbedding(embedding, segments, duration_s), measures)
-
-
-def pack_both(codes: Sequence[Any], heard: HeardTrack | AudioError) -> list[Any]:
-    """The buffers of an answer: those of the codes, and of the embedding or why there is none."""
-    if isinstance(heard, AudioError):
-        told = [json.dumps({"kind": heard.kind, "message": str(heard)}).encode()]
-    else:
-        told = pack(heard)
-    size = sum(memoryview(part).nbytes for part in codes)
-    return [_BOTH.pack(size, not isinstance(heard, AudioError)), *codes, *told]
-
-
-def unpack_both(body: bytearray, code_bytes: int) -> tuple[TrackCodes, HeardTrack | AudioError]:
-    """What `pack_both` has packed; ValueError or struct.error for anything else.
-
-    >>> from hashing.decoder_frames import pack_codes
-    >>> codes = TrackCodes(np.ones((2, 3), np.uint8), np.array([0, 2], np.int32), 1.5)
-    >>> packed = pack_both(pack_codes(codes), AudioError("too-short", "a second"))
-    >>> again, heard = unpack_both(bytearray(b"".join(bytes(part) for part in packed)), 3)
-    >>> again.snippet.tolist(), heard.kind
-    ([0, 2], 'too-short')
-    """
-    size, heard = _BOTH.unpack_from(body)
-    rest = body[_BOTH.size + size :]
-    codes = unpack_codes(body[_BOTH.size : _BOTH.size + size], code_bytes)
-    if heard:
-        return codes, unpack(rest)
-    try:
-        told = json.loads(rest)
-        return codes, AudioError(str(told["kind"]), str(told["message"]))
-    except (TypeError, KeyError):
-        raise ValueError("no reason why there is no embedding") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from pipelines.gather import failure_kinds, total
+from pipelines.gather import failure_kinds, total, total_lacking
 from pipelines.gating.bounds import Bounds, Gate
 from pipelines.live import count_live
 from pipelines.runs import Receipt
@@ -14,10 +14,10 @@ from pipelines.versions import Manifest
 def count_failed(parts: Iterable[Receipt]) -> tuple[int, int, dict[str, int]]:
     """Tracks that a run tried, those of them that failed, and how many of each kind.
 
-    A track that has codes but not the artist embedding that was asked for has failed, too.
+    A track that has codes but not all that was asked for beside them has failed, too.
     """
     chosen = list(parts)
-    failed = total(chosen, "tracks_failed") + total(chosen, "tracks_not_embedded")
+    failed = total(chosen, "tracks_failed") + total_lacking(chosen)
     return total(chosen, "tracks"), failed, failure_kinds(chosen)
 
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from hashing.encoders import Hasher
+from hashing.sequences import SequenceFeatures
 from pipelines.disambiguation.store import MEASURE_COLUMNS
-from pipelines.versions import ARTIST_EMBEDDINGS
+from pipelines.versions import ARTIST_EMBEDDINGS, SEQUENCES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,12 @@ class Overhead:
 # and embeddings), and on 2,442 rows for what a track takes where parts are large.
 CODES = Overhead(1500.0, 60.0)
 ARTISTS = Overhead(6600.0, 90.0)
+# Row groups of 16 tracks have a footer each, which is among the bytes of a track.
+SEQUENCE_ROWS = Overhead(1900.0, 80.0)
+# What is left of the frames of hash sequences, four bits a semitone, when they are compressed:
+# measured on half an hour of made-up music.
+LEVELS_KEPT = 0.72
+USUAL = {ARTIST_EMBEDDINGS: ARTISTS, SEQUENCES: SEQUENCE_ROWS}
 # Of ``tracks/`` by a catalogue's own columns (paths, titles, names), and by those that hashbeam
 # adds: of them the checksum of 16 bytes, size and time do not shrink.
 CATALOG_ROW = Overhead(1700.0, 110.0)
@@ -42,6 +49,7 @@ class Content:
         hasher: the model.
         dimensions: numbers of a snippet's embedding that is kept (float16); 0: none are.
         artist_dimensions: numbers of a track's artist embedding (float32); 0: none are made.
+        sequence_bytes_per_s: of a second of audio in the files of hash sequences; 0: none are made.
         heard: share of the snippets that are not silent.
         numbered: share of the snippets up to the last one that is heard.
         balance: entropy of the buckets over the bits of a key; 1 for a perfectly balanced hash.
@@ -51,6 +59,7 @@ class Content:
     hasher: Hasher
     dimensions: int = 0
     artist_dimensions: int = 0
+    sequence_bytes_per_s: float = 0.0
     heard: float = 1.0
     numbered: float = 1.0
     balance: float = 1.0
@@ -82,6 +91,10 @@ class Content:
             return {}
         return {ARTIST_EMBEDDINGS: 4 * (self.artist_dimensions + len(MEASURE_COLUMNS))}
 
+    def second_widths(self) -> dict[str, float]:
+        """The same of a second of audio."""
+        return {SEQUENCES: self.sequence_bytes_per_s} if self.sequence_bytes_per_s else {}
+
     def overhead(self, kind: str, row: Overhead | None) -> Overhead:
         """What files of a kind take beside values of a fixed width.
 
@@ -93,7 +106,18 @@ class Content:
             return Overhead(
                 own.file_bytes + of_catalog.file_bytes, own.track_bytes + of_catalog.track_bytes
             )
-        return self.overheads.get(kind, ARTISTS if kind == ARTIST_EMBEDDINGS else CODES)
+        return self.overheads.get(kind, USUAL.get(kind, CODES))
+
+
+def sequence_bytes_per_s(features: SequenceFeatures) -> float:
+    """Bytes that a second of audio takes in the files of hash sequences, compressed.
+
+    >>> round(sequence_bytes_per_s(SequenceFeatures()))
+    401
+    """
+    code = 4 + 2 * features.dimensions / features.hop
+    frame = math.ceil(features.cqt.n_bins / 2) * LEVELS_KEPT
+    return code / features.code_s + frame / features.cqt.frame_s
 
 
 def rows_overhead(table: pa.Table) -> Overhead:

@@ -176,10 +176,10 @@ def _layout(workload: Workload, content: Content, key_bits: int | None) -> Layou
 
 
 def _sizes(workload: Workload, content: Content, layout: Layout) -> dict[str, float]:
-    def size(kind: str, snippet: int = 0, track: int = 0) -> float:
+    def size(kind: str, snippet: int = 0, track: int = 0, second: float = 0.0) -> float:
         over = content.overhead(kind, workload.row)
         rows = workload.tracks * (over.track_bytes + track) + layout.snippets * snippet
-        return layout.parts * over.file_bytes + rows
+        return layout.parts * over.file_bytes + rows + workload.audio_s * second
 
     return {
         **{kind: size(kind, snippet=width) for kind, width in content.fixed_widths().items()},
@@ -187,6 +187,7 @@ def _sizes(workload: Workload, content: Content, layout: Layout) -> dict[str, fl
         "tracks": size("tracks"),
         "matrices": layout.parts * MATRIX_FILE_BYTES + layout.numbers / 8,
         **{kind: size(kind, track=width) for kind, width in content.row_widths().items()},
+        **{kind: size(kind, second=width) for kind, width in content.second_widths().items()},
     }
 
 
@@ -199,6 +200,7 @@ def _build_stages(
 ) -> list[Stage]:
     written = sum(sizes.values())
     part = layout.snippets / layout.parts * sum(content.fixed_widths().values())
+    part += workload.audio_s / layout.parts * sum(content.second_widths().values())
     spilled = float(layout.spilled * SPILLED_BYTES)
     return [
         Stage(

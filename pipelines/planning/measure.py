@@ -10,17 +10,17 @@ import contextlib
 import dataclasses
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from hashing.artists.decoder import ArtistDecoder
-from hashing.artists.encoder import ArtistEncoder
 from hashing.audio import encode
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError
+from hashing.listening import ListeningDecoder
 from hashing.quantizers import Quantizer
 from hashing.synthesis import render_track
 from pipelines import parquet
@@ -62,7 +62,7 @@ class Measured:
 
 def measure(
     hasher: Hasher,
-    encoder: ArtistEncoder | None = None,
+    encoders: Mapping[str, Any] | None = None,
     *,
     keep_embeddings: bool = False,
     uris: Sequence[str] = (),
@@ -72,7 +72,7 @@ def measure(
 
     Args:
         hasher: the model.
-        encoder: of artist embeddings, where they are asked for.
+        encoders: of what is asked for beside codes, by kind.
         keep_embeddings: whether those of snippets are kept.
         uris: tracks to hash; none: some are made up.
         hashing: False measures tables only.
@@ -82,7 +82,7 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="hashbeam-plan-") as folder:
         receipts = []
         if hashing:
-            receipts = _hash(folder, hasher, encoder, keep_embeddings, uris)
+            receipts = _hash(folder, hasher, encoders or {}, keep_embeddings, uris)
         tables = _build(folder, hasher)
     if not hashing:
         return Measured(Speeds(0.0, tables, source="this machine"), 0.0)
@@ -112,7 +112,7 @@ def _bytes_per_s(uris: Sequence[str], audio_s: float) -> float:
 def _hash(
     folder: str,
     hasher: Hasher,
-    encoder: ArtistEncoder | None,
+    encoders: Mapping[str, Any],
     keep_embeddings: bool,
     uris: Sequence[str],
 ) -> list[Receipt]:
@@ -120,17 +120,17 @@ def _hash(
     uris = list(uris) or _render(folder)
     catalog = pa.table({"track_id": [f"{n:06d}" for n in range(len(uris))], "uri": uris})
     receipts = list[Receipt]()
-    with contextlib.closing(ArtistDecoder()) as decoder:
+    with contextlib.closing(ListeningDecoder()) as decoder:
         decoder.prepare(hasher)
-        if encoder is not None:
-            decoder.prepare_artist(encoder)
+        if encoders:
+            decoder.prepare_beside(encoders)
 
         def hash_parts(name: str, tracks: pa.Table) -> Iterator[Receipt]:
             run = _run(str(Path(folder, name)), hasher, tracks.num_rows)
             write_parts(run, tracks)
             job = HashJob(run, MAX_TRACK_HOURS * 3600, DECODE_TIMEOUT_S, keep_embeddings)
             for part in range(run.plan.n_parts):
-                yield hash_part(job, part, hasher, decoder, encoder)
+                yield hash_part(job, part, hasher, decoder, encoders)
 
         # The first track pays for libraries that are loaded late: in a job it is one of thousands.
         next(hash_parts("first", catalog.slice(0, 1)))

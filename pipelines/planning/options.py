@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from hashing.models import DEFAULT_ARTIST_MODEL, DEFAULT_MODEL
-from pipelines.index_options import also_asked
+from hashing.models import DEFAULT_MODEL
+from pipelines.also import ALSO, models_named
+from pipelines.index_options import add_also_arguments, also_asked, check_models
 from pipelines.options import Checker, key_bits
 from pipelines.options import workers as cores
 from pipelines.planning.estimate import (
@@ -28,6 +29,8 @@ MOST_TRACKS = 10_000_000_000  # a hundred times all music there is: beyond, a ty
 class PlanOptions:
     """What ``hashbeam plan`` was asked; None where a flag was left out.
 
+    `also_models` has the model of each thing that is asked for beside codes, by kind.
+
     Speeds are in CPU seconds: `hash_cpu_s` of an hour of audio, `table_cpu_s` of a million
     postings, `codes_cpu_s` of a million codes read for them, `verify_cpu_s` of a gigabyte.
     """
@@ -39,7 +42,7 @@ class PlanOptions:
     measure: bool
     model: str | None
     keep_embeddings: bool
-    artist_model: str | None
+    also_models: dict[str, str]
     key_bits: int | None
     bit_rate: float | None
     hash_cpu_s: float | None
@@ -73,8 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how it is indexed").add_argument
     how("--model", metavar="M", help=f"a shipped model or a model folder ({DEFAULT_MODEL})")
     how("--keep-embeddings", action="store_true", help="as `hashbeam index --keep-embeddings`")
-    how("--also", metavar="WHAT", action="append", help="artist: as `hashbeam index --also artist`")
-    how("--artist-model", metavar="M", help=f"with --also artist ({DEFAULT_ARTIST_MODEL})")
+    add_also_arguments(how)
     how("--key-bits", metavar="N", default="auto", help="bits of a table's key (by the size)")
     fast = parser.add_argument_group(
         "how fast (a given speed counts before any other)"
@@ -146,16 +148,16 @@ def plan_options(args: argparse.Namespace) -> PlanOptions:
         for flag, value in (
             ("--keep-embeddings", args.keep_embeddings),
             ("--also", args.also),
-            ("--artist-model", args.artist_model),
+            *((ALSO[name].flag, model) for name, model in models_named(args).items()),
         ):
             if value:
                 checker.problems.append(
                     f"{flag}: the plan is for an index like that of --from; leave one of them"
                 )
     also = also_asked(checker, args.also or ())
-    if args.artist_model and "artist" not in also and not args.past:
-        checker.problems.append("--artist-model: is for --also artist; add that, or leave this out")
-    artist_model = (args.artist_model or DEFAULT_ARTIST_MODEL) if "artist" in also else None
+    models = models_named(args)
+    if not args.past:
+        check_models(checker, also, models)
     gigabytes = number("--worker-gb", 0.01)
     many = cores(checker) if not given("--workers") else 1
     if given("--workers"):
@@ -168,7 +170,7 @@ def plan_options(args: argparse.Namespace) -> PlanOptions:
         measure=args.measure,
         model=args.model or None,
         keep_embeddings=args.keep_embeddings,
-        artist_model=artist_model,
+        also_models={name: models.get(name) or ALSO[name].kind.default_model for name in also},
         key_bits=key_bits(checker),
         bit_rate=number("--bit-rate", 1),
         hash_cpu_s=number("--hash-cpu-s", 1e-6),

@@ -10,12 +10,13 @@ from hashing.encoders import Hasher
 from hashing.errors import HashbeamError
 from pipelines import io, parquet
 from pipelines.opened import embedding_dimensions, find_hasher
-from pipelines.planning.content import ARTISTS, CODES, Content, Overhead, rows_overhead
+from pipelines.planning.content import CODES, USUAL, Content, Overhead, rows_overhead
 from pipelines.planning.layout import plan_layout
 from pipelines.planning.speeds import Speeds, TableSpeeds
 from pipelines.summary import Summary, summary_of
 from pipelines.versions import (
     ARTIST_EMBEDDINGS,
+    SEQUENCES,
     Manifest,
     open_manifest,
     read_manifest,
@@ -86,11 +87,19 @@ def _content(index: str, manifest: Manifest, summary: Summary, hasher: Hasher) -
         plain = dataclasses.replace(
             plain, artist_dimensions=first.schema.field("embedding").type.list_size
         )
+    sequences = files.select(kind=SEQUENCES)
+    if len(sequences):
+        usual = USUAL[SEQUENCES]
+        beside = (
+            len(sequences) * usual.file_bytes + sum(sequences.column("rows")) * usual.track_bytes
+        )
+        rest = max(0.0, sum(sequences.column("bytes")) - beside)
+        plain = dataclasses.replace(plain, sequence_bytes_per_s=rest / manifest.counters["audio_s"])
     possible = tracks * plain.possible(manifest.counters["audio_s"] / tracks)
     overheads: dict[str, Overhead] = {}
     for kind, width in {**plain.fixed_widths(), **plain.row_widths()}.items():
         chosen = files.select(kind=kind)
-        usual = ARTISTS if kind in plain.row_widths() else CODES
+        usual = USUAL.get(kind, CODES)
         fixed = len(chosen) * usual.file_bytes + sum(chosen.column("rows")) * width
         rest = max(0.0, sum(chosen.column("bytes")) - fixed)
         overheads[kind] = Overhead(usual.file_bytes, rest / tracks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -34,10 +34,10 @@ class ReindexOptions:
     """What ``hashbeam reindex`` was asked to do.
 
     Fields: `catalog`, `index` paths; `model` folder of the index's model where it has moved, and
-    `artist_model` likewise; `workers` processes of the local engine; `max_track_hours` h;
-    `decode_timeout_s` s; `bounds` of the quality gates; `metrics` a file; the rest as flags say.
-    Where `model` is another one (`pipelines.reindexing.remodel`), `old_model` is the folder of the
-    index's, and `compare_queries` are asked of both.
+    `also_models` likewise, of what there is beside codes; `workers` processes of the local engine;
+    `max_track_hours` h; `decode_timeout_s` s; `bounds` of the quality gates; `metrics` a file; the
+    rest as flags say. Where `model` is another one (`pipelines.reindexing.remodel`), `old_model` is
+    the folder of the index's, and `compare_queries` are asked of both.
     """
 
     catalog: str
@@ -45,7 +45,7 @@ class ReindexOptions:
     workers: int
     model: str | None = None
     old_model: str | None = None
-    artist_model: str | None = None
+    also_models: Mapping[str, str] = dataclasses.field(default_factory=dict)
     max_track_hours: float = MAX_TRACK_HOURS
     decode_timeout_s: float = 60.0
     dry_run: bool = False

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from hashing.encoders import Hasher
-from pipelines.also import artist_folder, models_beside
+from pipelines.also import folders_of, models_beside
 from pipelines.execution import Work, execute
 from pipelines.gates import NOTHING_DECODED
 from pipelines.gather import Built, gather_segments
@@ -38,13 +38,14 @@ from pipelines.versions import Files, Manifest, open_manifest, utc_now
 class CompactOptions:
     """What ``hashbeam compact`` was asked to do.
 
-    `whole`: merge all segments, whatever the cost; `bounds` of the quality gates.
+    `also_models` of what there is beside codes, where they have moved; `whole`: merge all segments,
+    whatever the cost; `bounds` of the quality gates.
     """
 
     index: str
     workers: int
     model: str | None = None
-    artist_model: str | None = None
+    also_models: Mapping[str, str] = dataclasses.field(default_factory=dict)
     whole: bool = False
     dry_run: bool = False
     json: bool = False
@@ -64,7 +65,7 @@ def compact(
     pipeline_options = make_pipeline_options(options.workers, beam_args)
     manifest = open_manifest(options.index)
     hasher = find_hasher(manifest, options.model)
-    beside = models_beside(manifest, options.artist_model)
+    beside = models_beside(manifest, options.also_models)
     with IndexLock(options.index) as lock:
         parent = open_parent(options.index)
         plan = plan_compaction(parent, hasher.quantizer, whole=options.whole)
@@ -93,7 +94,7 @@ def compact(
         remove_temporary(run.path())
         give_up(options.index, list(start.given_up))
         key_bits = None if plan.whole else plan.key_bits
-        job = take_over(run, hasher, parent, key_bits, [source], artist_folder(beside))
+        job = take_over(run, hasher, parent, key_bits, [source], folders_of(beside))
         work = Work(
             "compact",
             run,
@@ -114,13 +115,13 @@ def take_over(
     like: Manifest,
     key_bits: int | None,
     sources: Sequence[Source],
-    artist: str,
+    beside: Mapping[str, str],
 ) -> IndexJob:
     """The job of a run that decodes nothing; its index is to be `like` the sources.
 
     Args:
         key_bits: None: chosen by the number of snippets.
-        artist: folder of the model of artist embeddings; "" where none are kept.
+        beside: folders of the models of what is kept beside codes, by kind.
     """
     work = HashJob(
         run,
@@ -130,7 +131,7 @@ def take_over(
         sources=tuple((source.index, source.manifest.version) for source in sources),
         decodes=False,
     )
-    return IndexJob(work, str(hasher.model.path), hasher.quantizer, key_bits, 1.0, artist)
+    return IndexJob(work, str(hasher.model.path), hasher.quantizer, key_bits, 1.0, beside)
 
 
 def _compacted(

@@ -2,7 +2,7 @@
 
 Codes stay where they are: only the file of tracks of their part is written again, beside the old
 one, and the next manifest names it in its place; and that of its artist embeddings, where it says
-of a file what is no more so.
+of a file what is no more so. Hash sequences say nothing but the track_id, which stays.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from hashing.errors import IndexFormatError
 from pipelines import io, parquet
 from pipelines.file_state import FILE_STATE
-from pipelines.part_files import part_name, stamp
+from pipelines.part_files import beside_path, part_name, stamp
 from pipelines.reindexing.work import EDITED, read_edits
 from pipelines.runs import Receipt, Run, new_attempt
 from pipelines.track_tables import OWN, tracks_table, unite
@@ -59,9 +59,7 @@ def edit_rows(run: Run, piece: int) -> Receipt:
             artists = artists_as_now(old, table)
             if not artists.equals(old):
                 info = parquet.write_table(
-                    run.attempt_path(
-                        "embeddings", f"{part_name(part)}-artist", attempt, ".parquet"
-                    ),
+                    beside_path(run, "artist", part, attempt),
                     artists,
                     metadata=parquet.read_metadata(path),
                     use_dictionary=False,

@@ -20,7 +20,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError, ModelError
 from hashing.models import Model, load_model
-from pipelines.also import artist_folder, models_beside
+from pipelines.also import folders_of, models_beside
 from pipelines.catalog import catalog_digest, read_catalog
 from pipelines.changes.classes import HASHED, Asked, Changes, Estimate
 from pipelines.execution import Work, execute
@@ -217,8 +217,7 @@ class _Work:
             decodes=not recodes or self.changes.of(*HASHED).num_rows > 0,
             recodes=recodes,
         )
-        beside = models_beside(self.parent, options.artist_model)
-        artist = artist_folder(beside)
+        beside = models_beside(self.parent, options.also_models)
         return Work(
             "reindex",
             self.run,
@@ -226,7 +225,7 @@ class _Work:
             self.parent,
             lambda receipts: self._finish(receipts, beside),
             options.bounds,
-            IndexJob(job, str(new.model.path), new.quantizer, None, 1.0, artist),
+            IndexJob(job, str(new.model.path), new.quantizer, None, 1.0, folders_of(beside)),
             pipeline_options,
             self._compare,
         )

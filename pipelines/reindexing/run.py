@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.also import artist_folder, models_beside
+from pipelines.also import folders_of, models_beside
 from pipelines.catalog import catalog_digest, read_catalog
 from pipelines.changes.classes import Changes
 from pipelines.execution import Work, execute
@@ -92,7 +92,7 @@ def _work(
         hasher.quantizer,
         parent.key_bits,
         max_failures=1.0,  # the gates say what is too much
-        artist=artist_folder(models_beside(parent, options.artist_model)),
+        beside=folders_of(models_beside(parent, options.also_models)),
     )
     return Work(
         "reindex",

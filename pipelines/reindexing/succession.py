@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections import Counter
 from collections.abc import Mapping
 
 import pyarrow.compute as pc
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError
 from pipelines import io, parquet
+from pipelines.also import ALSO
 from pipelines.changes.classes import REMOVED, Changes
 from pipelines.gather import Built, gather_segments, part_receipts
 from pipelines.live import failed_beside
@@ -100,13 +102,18 @@ def _counters(
     }
     if parent.also:
         # Rows of tracks that have gone stay where they are: what is live is counted.
-        counters["tracks_embedded"] = live - _unheard(run.index, files)
+        lacking = _lacking(run.index, files)
+        counters |= {ALSO[name].made: live - lacking[ALSO[name].stage] for name in parent.also}
     return counters
 
 
-def _unheard(index: str, files: list[FileEntry]) -> int:
-    """How many live tracks have no artist embedding: each has failed beside being hashed."""
+def _lacking(index: str, files: list[FileEntry]) -> Counter[str]:
+    """How many live tracks lack something beside codes, by the stage at which they failed."""
     paths = [io.join(index, entry.path) for entry in files if entry.kind == "failures"]
     read = functools.partial(parquet.read_table, columns=["stage"], small=True)
     tables = in_turn(read, paths, is_remote(index))
-    return sum(pc.sum(failed_beside(table)).as_py() or 0 for table in tables)
+    return Counter(
+        stage
+        for table in tables
+        for stage in table["stage"].filter(failed_beside(table)).to_pylist()
+    )

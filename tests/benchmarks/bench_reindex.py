@@ -138,7 +138,7 @@ def one(command: list[str], snippets: int) -> int:
     Hasher.load(DEFAULT_MODEL)
     MadeUpDecoder.snippets = snippets
     with (
-        mock.patch("pipelines.index_job.ArtistDecoder", MadeUpDecoder),
+        mock.patch("pipelines.index_job.ListeningDecoder", MadeUpDecoder),
         mock.patch("pipelines.parts.file_checksum", lambda path: (len(path), bytes(16))),
     ):
         status = hashbeam(command)

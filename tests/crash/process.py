@@ -105,7 +105,7 @@ def codes_of_bytes(data: bytes, code_bytes: int) -> TrackCodes:
 
 
 class BytesDecoder:
-    """Stands in for `hashing.artists.decoder.ArtistDecoder`."""
+    """Stands in for `hashing.listening.ListeningDecoder`."""
 
     pid = 0
 

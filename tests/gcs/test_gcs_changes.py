@@ -9,6 +9,7 @@ from quick_index import QuickJobs, broken, song
 from stored_songs import StoredSongs
 
 from pipelines import io
+from pipelines.also import ALSO
 from pipelines.changes.classes import CLASSES, Changes
 from pipelines.stores import is_remote
 
@@ -25,7 +26,7 @@ def test_every_class_of_change(root: str, model: Path, jobs: QuickJobs, etags: b
         songs.put(f"s{number:02d}", song(number, number), title=f"Song {number}")
     songs.put("f0", broken(0), title="Broken")
     songs.put("f1", broken(1), title="Broken, too")
-    songs.build(model, also=("artist",))
+    songs.build(model, also=tuple(ALSO))
     songs.check()
 
     # Nothing has changed; what has an etag is not even looked at.
@@ -72,7 +73,7 @@ def test_every_class_of_change(root: str, model: Path, jobs: QuickJobs, etags: b
     assert len(jobs.decoder.heard) == 5 + etags + (not is_remote(root))
 
     fresh = io.join(root, "fresh.index")
-    songs.build(model, fresh, also=("artist",))
+    songs.build(model, fresh, also=tuple(ALSO))
     assert songs.held() == songs.held(fresh)
     assert songs.update().summary is None
 

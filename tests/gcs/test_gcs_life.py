@@ -72,7 +72,7 @@ def command(catalog: str, index: str, *flags: str) -> list[str]:
 
 def test_the_life_of_an_index(root: str, catalog: str, capsys: pytest.CaptureFixture[str]) -> None:
     index, out = io.join(root, "music.index"), io.join(root, "answers")
-    assert main([*command(catalog, index, "--also", "artist"), "--json"]) == 0
+    assert main([*command(catalog, index, "--also", "artist,sequence"), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["tracks_indexed"], summary["tracks_failed"]) == (TRACKS - 1, 1)
     manifest = open_manifest(index)

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from hashing import audio
-from hashing.artists.decoder import HeardTrack, pack_both, unpack_both
+from hashing.artists.decoder import HeardTrack
 from hashing.artists.encoder import TrackEmbedding
 from hashing.artists.measures import MEASURES
 from hashing.decoder_frames import pack_codes
 from hashing.encoders import TrackCodes
 from hashing.errors import AudioError
 from hashing.excerpts import Overheard, decode_excerpts
+from hashing.listening import Listeners, pack_all, unpack_all
+from hashing.sequences import TrackSequence
 from hashing.synthesis import render_track
 
 SECONDS = 8.0
@@ -72,26 +74,88 @@ HEARD = HeardTrack(
 )
 
 
-def packed(heard: HeardTrack | AudioError) -> bytearray:
-    return bytearray(b"".join(bytes(part) for part in pack_both(pack_codes(CODES), heard)))
+SEQUENCE = TrackSequence(
+    np.array([7, 1 << 31, 2], np.uint32),
+    np.array([[0.6, 0.8], [1.0, 0.0]], np.float32),
+    np.arange(48, dtype=np.uint8).reshape(2, 24),
+)
+SILENT = AudioError("silent", "nothing is heard")
 
 
-def test_an_answer_of_both_is_packed_and_unpacked() -> None:
-    codes, heard = unpack_both(packed(HEARD), 3)
+def test_all_of_a_track_can_be_heard_at_several_rates(tmp_path: Path) -> None:
+    path = write(tmp_path, "flac", 32000)
+    rates = (2760, BESIDE, 32000)
+    heard = [Overheard(rate) for rate in rates]
+
+    def hear(block: np.ndarray, rate: int) -> None:
+        for one in heard:
+            one.hear(block, rate)
+
+    np.testing.assert_array_equal(audio.decode(path, MAIN, listener=hear), audio.decode(path, MAIN))
+    for one, rate in zip(heard, rates, strict=True):
+        # One rate alone has neighbours averaged before, which leaves some of what is above.
+        np.testing.assert_allclose(one.samples(), audio.decode(path, rate), atol=0.03)
+
+
+class Encoder:
+    """Of a kind that wants as many samples a second as it says, and says how many there were."""
+
+    def __init__(self, rate: int) -> None:
+        self.features = self
+        self.cqt = self
+        self.sample_rate = rate
+
+    def hear(self, samples: np.ndarray) -> int:
+        if samples.size < 100:
+            raise AudioError("too-short", "too few of them")
+        return samples.size
+
+
+def test_what_one_cannot_hear_another_may() -> None:
+    block = np.ones(1000, np.float32)
+    listeners = Listeners({"sequence": Encoder(1000)})
+    listeners.hear(block, 1000)
+    assert listeners.make("sequence") == 1000
+    listeners = Listeners({"sequence": Encoder(1000)})
+    listeners.hear(block[:99], 1000)
+    assert listeners.make("sequence").kind == "too-short"
+    assert Listeners({"sequence": Encoder(1000)}).make("sequence").kind == "no-samples"
+
+
+def packed(**beside: object) -> bytearray:
+    return bytearray(b"".join(bytes(part) for part in pack_all(pack_codes(CODES), beside)))
+
+
+def test_an_answer_of_all_is_packed_and_unpacked() -> None:
+    whole = packed(artist=HEARD, sequence=SEQUENCE)
+    codes, beside = unpack_all(whole, 3, ["artist", "sequence"])
     np.testing.assert_array_equal(codes.codes, CODES.codes)
-    assert isinstance(heard, HeardTrack)
+    heard = beside["artist"]
     np.testing.assert_array_equal(heard.track.embedding, HEARD.track.embedding)
     assert (heard.track.n_segments, heard.track.duration_s) == (2, 1.25)
-    _, told = unpack_both(packed(AudioError("silent", "nothing is heard")), 3)
-    assert isinstance(told, AudioError)
-    assert (told.kind, str(told)) == ("silent", "nothing is heard")
+    for name in ("codes", "embeddings", "levels"):
+        found, made = getattr(beside["sequence"], name), getattr(SEQUENCE, name)
+        assert found.dtype == made.dtype
+        np.testing.assert_array_equal(found, made)
+    _, beside = unpack_all(packed(artist=SILENT, sequence=SEQUENCE), 3, ["artist", "sequence"])
+    assert (beside["artist"].kind, str(beside["artist"])) == ("silent", "nothing is heard")
+    assert beside["sequence"].codes.tolist() == SEQUENCE.codes.tolist()
 
 
-@pytest.mark.parametrize("heard", [HEARD, AudioError("silent", "nothing is heard")])
-def test_an_answer_cut_short_is_nonsense(heard: HeardTrack | AudioError) -> None:
-    whole = packed(heard)
-    # A few values fewer of an embedding cannot be told from a shorter one.
-    for size in range(len(whole) - (4 if heard is HEARD else 0)):
-        if size <= len(whole) - 4 * 2:
-            with pytest.raises((ValueError, struct.error)):
-                unpack_both(whole[:size], 3)
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"artist": HEARD},
+        {"sequence": SEQUENCE},
+        {"artist": SILENT, "sequence": SEQUENCE},
+        {"artist": HEARD, "sequence": SILENT},
+    ],
+)
+def test_an_answer_cut_short_is_nonsense(beside: dict[str, object]) -> None:
+    whole = packed(**beside)
+    unpack_all(whole, 3, beside)
+    for size in range(len(whole)):
+        with pytest.raises((ValueError, struct.error)):
+            unpack_all(whole[:size], 3, beside)
+    with pytest.raises(ValueError, match="pieces"):
+        unpack_all(whole, 3, [*beside, "artist"])

@@ -65,7 +65,7 @@ def one_index_decoder(open_decoder: Heard) -> Iterator[Heard]:
 
     open_decoder.files.clear()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(index_job, "ArtistDecoder", lambda: open_decoder)
+        patched.setattr(index_job, "ListeningDecoder", lambda: open_decoder)
         yield open_decoder
 
 

@@ -21,7 +21,7 @@ from pipelines.versions import open_manifest
 pytestmark = pytest.mark.usefixtures("one_decoder")
 
 SECONDS = 4.0
-KEPT = ("--keep-embeddings", "--also", "artist", "--max-failures", "0.5", "--quiet")
+KEPT = ("--keep-embeddings", "--also", "artist,sequence", "--max-failures", "0.5", "--quiet")
 Shown = pytest.CaptureFixture[str]
 
 
@@ -116,6 +116,7 @@ def test_two_indexes_become_one_and_a_track_goes(shop: Shop, capsys: Shown) -> N
     assert shop.do("merge", "--runner", "DirectRunner", index, other, "--out", out) == 0
     assert contents(out).codes == contents(index).codes | contents(other).codes
     assert contents(out).artists == contents(index).artists | contents(other).artists
+    assert contents(out).sequences == contents(index).sequences | contents(other).sequences
     assert contents(out).failures == contents(index).failures
     assert vectors(out) == vectors(index) | vectors(other)
     assert shop.do("remove", out, "--id", "t303", job=False) == 0

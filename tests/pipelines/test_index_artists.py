@@ -138,7 +138,7 @@ def test_a_track_that_has_none_is_indexed_and_told(made: Made) -> None:
     assert [run[name] for name in counts] == [10, 0, 9, 1]
     assert (run["also"], run["parts_resumed"]) == ({"artist": "artist"}, 2)
     assert "artist embeddings of 9 tracks by model artist" in made.out
-    assert "1 tracks failed (1 too-short), 1 of them only for an artist embedding" in made.out
+    assert "  1 tracks have no artist embedding (1 too-short): see " in made.out
 
 
 def test_a_run_goes_on_with_what_it_was_asked_for(made: Made) -> None:
@@ -267,11 +267,11 @@ def test_an_index_of_no_use_is_told(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--also", "sequence"], "--also: sequence cannot be made yet; leave it out"),
-        (["--also", "artist,sequence"], "--also: sequence cannot be made yet; leave it out"),
-        (["--also", "artists"], "--also: must be artist, got 'artists'"),
-        (["--also", ""], "--also: must be artist, got ''"),
+        (["--also", "artists"], "--also: must be artist or sequence, got 'artists'"),
+        (["--also", "artist,midi"], "--also: must be artist or sequence, got 'midi'"),
+        (["--also", ""], "--also: must be artist or sequence, got ''"),
         (["--artist-model", "artist"], "--artist-model: is for --also artist"),
+        (["--also", "artist", "--sequence-model", "m"], "--sequence-model: is for --also sequence"),
     ],
 )
 def test_mistakes_are_named_before_any_work(
@@ -282,10 +282,11 @@ def test_mistakes_are_named_before_any_work(
     assert not (tmp_path / "index").exists()
 
 
-def test_a_hasher_is_no_artist_model(
-    catalog: Path, model_folder: Path, tmp_path: Path, capsys: Shown
+@pytest.mark.parametrize("name", ["artist", "sequence"])
+def test_a_hasher_is_no_model_of_another_kind(
+    catalog: Path, model_folder: Path, tmp_path: Path, capsys: Shown, name: str
 ) -> None:
-    flags = ("--also", "artist", "--artist-model", str(model_folder))
+    flags = ("--also", name, f"--{name}-model", str(model_folder))
     assert run_index(catalog, tmp_path / "index", model_folder, *flags) == 1
-    assert "name one of the kind 'artist'" in error_line(capsys)
+    assert f"name one of the kind '{name}'" in error_line(capsys)
     assert not (tmp_path / "index").exists()

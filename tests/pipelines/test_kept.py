@@ -19,17 +19,19 @@ from quick_index import (
     song,
     write_catalog,
 )
+from quick_sequences import as_bytes
 
 from hashing.artists.decoder import HeardTrack
 from hashing.errors import IndexFormatError
 from pipelines import kept
+from pipelines.also import ALSO
 from pipelines.content import file_checksum
 from pipelines.kept import KEPT, KeptTracks, Place, places_of
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, QuickJobs]]:
-    """An index of eleven tracks in two parts; t03 is broken, t09 gets no artist embedding."""
+    """An index of eleven tracks in two parts; t03 is broken, t09 gets nothing but codes."""
     folder = tmp_path_factory.mktemp("kept")
     rows = []
     for number in range(11):
@@ -39,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Quick
         rows.append({"track_id": f"t{number:02d}", "uri": f"{number}.song", "title": title})
     model = quick_model(folder / "model")
     with quick_jobs(model) as jobs:
-        build(write_catalog(folder / "c.csv", rows), folder / "index", model, also=("artist",))
+        build(write_catalog(folder / "c.csv", rows), folder / "index", model, also=tuple(ALSO))
         yield folder, jobs
 
 
@@ -51,25 +53,29 @@ def test_a_track_is_what_its_file_gave(
     tracks = KeptTracks([(str(folder / "index"), "000001")])
     track = tracks.take(5, Place(0, 0, part, number))
     path = folder / f"{number}.song"
-    codes, artist = QuickDecoder().hash_and_embed(str(path), jobs.hasher, jobs.encoder)
+    codes, made_beside = QuickDecoder().hash_and_hear(str(path), jobs.hasher, jobs.encoders)
+    artist = made_beside["artist"]
     assert (track.row, track.codes.duration_s) == (5, codes.duration_s)
     np.testing.assert_array_equal(track.codes.codes, codes.codes)
     np.testing.assert_array_equal(track.codes.snippet, codes.snippet)
     assert (track.file.size, track.file.content) == file_checksum(str(path))
     assert track.file.mtime == path.stat().st_mtime
-    assert isinstance(artist, HeardTrack)
-    assert isinstance(track.artist, HeardTrack)
-    np.testing.assert_array_equal(track.artist.track.embedding, artist.track.embedding)
-    np.testing.assert_array_equal(track.artist.measures, artist.measures)
-    assert track.artist.track.duration_s == codes.duration_s
+    kept_artist = track.beside["artist"]
+    assert isinstance(kept_artist, HeardTrack)
+    np.testing.assert_array_equal(kept_artist.track.embedding, artist.track.embedding)
+    np.testing.assert_array_equal(kept_artist.measures, artist.measures)
+    assert kept_artist.track.duration_s == codes.duration_s
+    assert as_bytes(track.beside["sequence"]) == as_bytes(made_beside["sequence"])
+    few = KeptTracks([(str(folder / "index"), "000001")], also=("sequence",))
+    assert few.take(5, Place(0, 0, part, number)).beside.keys() == {"sequence"}
     later = tracks.take(0, Place(0, 0, part, number, mtime=7.5))
     assert (later.file.mtime, later.file.size) == (7.5, track.file.size)
 
 
-def test_a_track_without_artist_embedding_has_none(made: tuple[Path, QuickJobs]) -> None:
+def test_a_track_without_anything_beside_has_nothing(made: tuple[Path, QuickJobs]) -> None:
     folder, _ = made
     track = KeptTracks([(str(folder / "index"), "000001")]).take(0, Place(0, 0, 1, 9))
-    assert track.artist is None
+    assert track.beside == {}
     assert len(track.codes.snippet) == len(codes_of(song(9, 9, mute=True)).snippet)
 
 

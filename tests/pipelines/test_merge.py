@@ -28,6 +28,7 @@ from quick_index import (
 
 from pipelines import merge as verb
 from pipelines import parquet, remove
+from pipelines.also import ALSO
 from pipelines.cli import main
 from pipelines.live import live_tracks
 from pipelines.verify import verify_files
@@ -52,7 +53,7 @@ class Shop:
         """The catalogue of several indexes: of a track that several have, what is indexed."""
         found = self.whole(*names)
         uris = {key: row["uri"] for key, row in found.rows.items()}
-        uris |= {key: uri for (key, live), (uri, _) in found.failures.items() if not live}
+        uris |= {key: uri for (key, stage), (uri, _) in found.failures.items() if not stage}
         rows = dict[str, dict[str, str]]()
         for name in names:
             for key, row in json.loads((self.folder / f"{name}.json").read_text()).items():
@@ -81,12 +82,13 @@ class Shop:
 
     def whole(self, *names: str) -> Contents:
         """What the indexes hold together, the first of them first."""
-        found = Contents({}, {}, {}, {})
+        found = Contents({}, {}, {}, {}, {})
         for name in names:
             one = contents(self[name])
             found.rows.update(one.rows)
             found.codes.update(one.codes)
             found.artists.update(one.artists)
+            found.sequences.update(one.sequences)
             found.failures.update(
                 {k: v for k, v in one.failures.items() if k not in found.failures}
             )
@@ -106,20 +108,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """Three indexes, the first of several segments; not to be changed.
 
     In ``pop`` and ``jazz`` fails ``both``; ``later`` fails in ``pop`` and is a song in ``jazz``;
-    ``mute`` has no artist embedding.
+    ``mute`` has nothing but codes.
     """
     folder = tmp_path_factory.mktemp("shop")
     model = quick_model(folder / "model")
     with quick_jobs(model) as jobs:
         shop = Shop(folder, jobs, model)
         pop = songs("p", 20, both=broken(1), later=broken(2), mute=song(0, 5, mute=True))
-        build(shop.write("pop", pop), shop["pop"], model, also=("artist",))
+        build(shop.write("pop", pop), shop["pop"], model, also=tuple(ALSO))
         pop |= songs("q", 5, **{"01p": song(1, 77)})
         del pop["03p"]
         update(shop.write("pop", pop, mood="calm"), shop["pop"])
         jazz = songs("j", 12, both=broken(3), later=song(2, 8), worse=broken(4))
-        build(shop.write("jazz", jazz), shop["jazz"], model, also=("artist",))
-        build(shop.write("rock", songs("r", 3)), shop["rock"], model, also=("artist",))
+        build(shop.write("jazz", jazz), shop["jazz"], model, also=tuple(ALSO))
+        build(shop.write("rock", songs("r", 3)), shop["rock"], model, also=tuple(ALSO))
         assert len(open_manifest(str(shop["pop"])).segments) == 2
         yield shop
 
@@ -148,13 +150,14 @@ def test_a_merged_index_has_what_they_have(shop: Shop, names: tuple[str, ...]) -
     index = shop["out"]
     assert {path: time for path, time in files_of(shop.folder).items() if path in before} == before
     assert contents(index) == expected
-    assert {("both", False), ("worse", False), ("mute", True)} == expected.failures.keys()
+    lost = {("both", ""), ("worse", ""), ("mute", "embed"), ("mute", "sequence")}
+    assert expected.failures.keys() == lost
     manifest = open_manifest(str(index))
     assert verify_files(str(index), manifest) == []
     assert (manifest.version, manifest.parent, len(manifest.segments)) == ("000001", None, 1)
     assert manifest.counters == {
         "tracks": len(expected.rows) + 2, "tracks_hashed": len(expected.rows), "tracks_failed": 2,
-        "tracks_embedded": len(expected.artists),
+        "tracks_embedded": len(expected.artists), "tracks_sequenced": len(expected.sequences),
         "snippets": sum(map(len, expected.codes.values())),
         "audio_s": pytest.approx(sum(row["duration_s"] for row in expected.rows.values())),
     }  # fmt: skip
@@ -165,7 +168,7 @@ def test_a_merged_index_has_what_they_have(shop: Shop, names: tuple[str, ...]) -
     catalog, heard = shop.catalog(*names), len(shop.jobs.decoder.heard)
     assert update(catalog, index).summary is None
     assert len(shop.jobs.decoder.heard) == heard
-    build(catalog, shop["fresh"], shop.model, also=("artist",))
+    build(catalog, shop["fresh"], shop.model, also=tuple(ALSO))
     assert contents(shop["fresh"]) == expected
     stretches = [dict(list(codes.items())[1:5]) for codes in expected.codes.values()]
     asked = (Asker(one, shop.jobs).ask(stretches) for one in (index, shop["fresh"]))
@@ -179,16 +182,21 @@ def test_an_index_is_merged_on_and_on(shop: Shop) -> None:
     assert contents(shop["three"]) == contents(shop["at once"])
 
 
-def test_artist_embeddings_are_kept_where_all_have_them(shop: Shop) -> None:
-    """What failed only in having one is no failure of an index that has none."""
-    build(shop.write("silent", songs("s", 4)), shop["silent"], shop.model)
+@pytest.mark.parametrize("also", [(), *((name,) for name in ALSO)])
+def test_what_is_beside_codes_is_kept_where_all_have_it(shop: Shop, also: tuple[str, ...]) -> None:
+    """What failed only in having it is no failure of an index that has none."""
+    build(shop.write("silent", songs("s", 4)), shop["silent"], shop.model, also=also)
     assert shop.merge("pop", "silent") == 0
     manifest, found = open_manifest(str(shop["out"])), contents(shop["out"])
-    assert manifest.also == {}
-    assert "tracks_embedded" not in manifest.counters
-    assert found.artists == {}
-    assert found.codes == contents(shop["pop"]).codes | contents(shop["silent"]).codes
-    assert found.failures.keys() == {("both", False), ("later", False)}
+    expected = shop.whole("pop", "silent")
+    assert tuple(manifest.also) == also
+    for name, one in ALSO.items():
+        assert (one.made in manifest.counters) == (name in also)
+    assert found.artists == (expected.artists if "artist" in also else {})
+    assert found.sequences == (expected.sequences if "sequence" in also else {})
+    assert found.codes == expected.codes
+    beside = {("mute", ALSO[name].stage) for name in also}
+    assert found.failures.keys() == {("both", ""), ("later", "")} | beside
 
 
 def one_line(capsys: Shown) -> str:

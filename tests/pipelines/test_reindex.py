@@ -30,7 +30,7 @@ from pipelines.lock import IndexLock
 from pipelines.versions import open_manifest
 
 SECONDS = 4.0
-KEPT = ("--keep-embeddings", "--also", "artist", "--max-failures", "0.5")
+KEPT = ("--keep-embeddings", "--also", "artist,sequence", "--max-failures", "0.5")
 # A tenth of ten tracks is one: what these say is tested in `test_gates.py`.
 GATES = "failures,run-failures,live-tracks"
 
@@ -89,13 +89,15 @@ def shop(one_index_decoder: Heard, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def the_same_as_a_fresh_one(shop: Shop, tmp_path: Path) -> None:
-    """Codes, artist embeddings, rows and failures of an index of the same catalogue, bit by bit."""
+    """Codes, what is beside them, rows and failures as an index made now has them, bit by bit."""
     fresh = tmp_path / "fresh"
     assert run_index(shop.catalog, fresh, shop.model, *KEPT) == 0
     shop.decoder.since()
     one, other = contents(shop.index), contents(fresh)
     assert one.codes == other.codes
     assert one.artists == other.artists
+    assert one.sequences == other.sequences
+    assert one.sequences
     assert one.failures == other.failures
     assert one.rows == other.rows
     parts = [vectors_of(index) for index in (shop.index, fresh)]
@@ -239,13 +241,13 @@ def test_a_mended_file_is_tried_again_when_asked(shop: Shop, capsys: Shown) -> N
     assert "2 retried" not in capsys.readouterr().out
     found = contents(shop.index)
     assert {"t05", "t08"} <= found.codes.keys()
-    assert found.failures.keys() == {("t11", False)}
+    assert found.failures.keys() == {("t11", "")}
 
 
 def test_nothing_of_what_is_new_can_be_read_and_a_track_goes(shop: Shop, tmp_path: Path) -> None:
     shop.rows["t12"] = {**shop.rows["t11"], "uri": "12.wav"}
     assert shop.reindex() == 0
-    assert contents(shop.index).failures.keys() == {("t11", False), ("t12", False)}
+    assert contents(shop.index).failures.keys() == {("t11", ""), ("t12", "")}
     for name in ("t11", "t12", "t09"):
         del shop.rows[name]
     segments = open_manifest(str(shop.index)).segments

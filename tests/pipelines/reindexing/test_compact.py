@@ -31,6 +31,7 @@ from quick_index import (
 from hashing.errors import HashbeamError
 from pipelines import compact as verb
 from pipelines import parquet
+from pipelines.also import ALSO
 from pipelines.cli import main
 from pipelines.gates import NO_GATES, NOTHING_DECODED
 from pipelines.history import list_versions, roll_back
@@ -106,7 +107,7 @@ class Grown:
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grown]:
-    """An index of five segments with failures and artist embeddings; not to be changed."""
+    """An index of five segments with failures and all kinds beside codes; not to be changed."""
     folder = tmp_path_factory.mktemp("grown")
     model = quick_model(folder / "model")
     with quick_jobs(model) as jobs:
@@ -114,7 +115,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grown]:
         for number in range(FIRST):
             data = broken(number) if number % 10 == 7 else song(number % 4, number, number == 5)
             grown.add(number, data)
-        build(grown.catalog, grown.index, model, also=("artist",))
+        build(grown.catalog, grown.index, model, also=tuple(ALSO))
         for night in range(NIGHTS):
             for number in range(FIRST + NEW * night, FIRST + NEW * (night + 1)):
                 grown.add(number, song(number % 4, number, number % 5 == 0))
@@ -154,11 +155,12 @@ def test_a_merged_index_is_what_it_was(own: Grown) -> None:
     assert ids["track_id"].to_pylist() == sorted(before.rows)
     assert ids["ordinal"].to_pylist() == list(range(len(before.rows)))
     # What is counted is what is there.
-    lost = sum(not live for _, live in before.failures)
+    lost = sum(not stage for _, stage in before.failures)
     expected = {
         "tracks": len(before.rows) + lost, "tracks_hashed": len(before.rows),
-        "tracks_failed": lost, "tracks_embedded": len(before.artists), "tracks_added": 0,
-        "tracks_removed": 0, "snippets": sum(map(len, before.codes.values())),
+        "tracks_failed": lost, "tracks_embedded": len(before.artists),
+        "tracks_sequenced": len(before.sequences), "tracks_added": 0, "tracks_removed": 0,
+        "snippets": sum(map(len, before.codes.values())),
         "audio_s": pytest.approx(sum(row["duration_s"] for row in before.rows.values())),
     }  # fmt: skip
     assert manifest.counters == expected

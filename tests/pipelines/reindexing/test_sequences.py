@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,10 @@ from quick_index import (
     update,
     write_catalog,
 )
+from quick_sequences import as_bytes, sequence_of
 
 from hashing.errors import AudioError
+from pipelines.also import ALSO
 from pipelines.changes.classes import CLASSES
 from pipelines.content import file_checksum
 from pipelines.history import roll_back
@@ -94,9 +97,9 @@ class World:
             rows.append(row)
         return write_catalog(self.folder / "catalog.csv", rows)
 
-    def expected(self, artist: bool) -> Contents:
-        """What an index of this must hold."""
-        found = Contents({}, {}, {}, {})
+    def expected(self, also: Sequence[str]) -> Contents:
+        """What an index of this must hold, with what is asked for beside codes."""
+        found = Contents({}, {}, {}, {}, {})
         for track_id, row in self.rows.items():
             path, data = self.folder / row["uri"], self.files.get(row["uri"])
             try:
@@ -104,7 +107,7 @@ class World:
                     raise AudioError("unreadable", "it is not there")
                 codes = codes_of(data)
             except AudioError as error:
-                found.failures[track_id, False] = str(path), error.kind
+                found.failures[track_id, ""] = str(path), error.kind
                 continue
             size, content = file_checksum(str(path))
             own = {"snippets": len(codes.snippet), "gids": int(codes.snippet[-1]) + 1}
@@ -121,8 +124,10 @@ class World:
             found.codes[track_id] = dict(
                 zip(codes.snippet.tolist(), map(bytes, codes.codes), strict=True)
             )
-            if artist and data.endswith(b"mute"):
-                found.failures[track_id, True] = str(path), "too-short"
+            for name in also if data.endswith(b"mute") else ():
+                found.failures[track_id, ALSO[name].stage] = str(path), "too-short"
+            if "sequence" in also and not data.endswith(b"mute"):
+                found.sequences[track_id] = as_bytes(sequence_of(data))
         return found
 
 
@@ -176,7 +181,7 @@ def spoil(world: World, one: int, two: int) -> None:
 
 
 def silence(world: World, one: int, two: int) -> None:
-    """A file that gets no artist embedding any more."""
+    """A file that gets nothing but codes any more."""
     world.made += 1
     world.put(chosen(world, one)["uri"], song(two % 3, world.made, mute=True))
 
@@ -316,7 +321,8 @@ class Life:
     """An index and its catalogue, from one run to the next."""
 
     def __init__(self, folder: Path, model: Path, jobs: QuickJobs, etags: bool) -> None:
-        self.index, self.model, self.jobs, self.artist = folder / "index", model, jobs, not etags
+        self.index, self.model, self.jobs = folder / "index", model, jobs
+        self.also = () if etags else tuple(ALSO)
         self.world = World(folder, etags)
         for number in range(9):
             add(self.world, number, number)
@@ -328,8 +334,7 @@ class Life:
 
     def begin(self) -> None:
         """Builds the first version."""
-        also = ("artist",) if self.artist else ()
-        build(self.world.catalog(), self.index, self.model, also=also)
+        build(self.world.catalog(), self.index, self.model, also=self.also)
 
     def go(self, step: Step) -> None:
         """Makes a step, and checks what the index holds then."""
@@ -356,25 +361,28 @@ class Life:
 
     def check(self, published: bool, earlier: set[str]) -> None:
         """Compares what the index holds with what it must, and its counters with that."""
-        found, expected = contents(self.index), self.world.expected(self.artist)
+        found, expected = contents(self.index), self.world.expected(self.also)
         assert found.failures == expected.failures
         assert found.codes == expected.codes
         for track_id, row in expected.rows.items():
             assert found.rows[track_id] == row, track_id
-        unheard = {track_id for track_id, live in found.failures if live}
-        if self.artist:
+        unheard = {track_id for track_id, stage in found.failures if stage}
+        lacking = len(self.also) * len(unheard)
+        assert found.sequences == expected.sequences
+        if self.also:
             assert found.artists.keys() == found.rows.keys() - unheard
         manifest = open_manifest(str(self.index))
         self.tracks[manifest.version] = set(found.rows)
         facts = describe(str(self.index), manifest)
         assert facts["tracks"] == len(self.world.rows)
         assert facts["tracks_hashed"] == len(found.rows)
-        assert facts["tracks_failed"] == len(found.failures) - len(unheard)
+        assert facts["tracks_failed"] == len(found.failures) - lacking
         assert facts["snippets"] == facts["kinds"].get("codes", {"rows": 0})["rows"]
         durations = (row["duration_s"] for row in found.rows.values())
         assert facts["audio_s"] == pytest.approx(sum(durations))
-        if self.artist:
+        if self.also:
             assert facts["tracks_embedded"] == len(found.artists)
+            assert facts["tracks_sequenced"] == len(found.sequences)
         if published:
             assert facts["tracks_added"] == len(found.rows.keys() - earlier)
             assert facts["tracks_removed"] == len(earlier - found.rows.keys())
@@ -385,12 +393,11 @@ class Life:
         """Compares the index with one that is built anew, and reads every file of it."""
         index = self.index
         assert verify_files(str(index), open_manifest(str(index))) == []
-        if not self.world.expected(self.artist).rows:
+        if not self.world.expected(self.also).rows:
             return  # of nothing no index can be built
-        also = ("artist",) if self.artist else ()
-        build(self.world.catalog(), scratch, self.model, also=also)
+        build(self.world.catalog(), scratch, self.model, also=self.also)
         found, fresh = contents(index), contents(scratch)
-        assert found.artists == fresh.artists
+        assert (found.artists, found.sequences) == (fresh.artists, fresh.sequences)
         assert (found.codes, found.failures) == (fresh.codes, fresh.failures)
         stretches = [dict(list(codes.items())[1:5]) for codes in found.codes.values()]
         assert Asker(index, self.jobs).ask(stretches) == Asker(scratch, self.jobs).ask(stretches)
