@@ -82,6 +82,11 @@ class CqtConfig:
         return int(np.ceil(self.q * self.sample_rate / self.frequencies[0]))
 
     @property
+    def frame_bytes(self) -> int:
+        """Bytes of a frame that is packed (`pack_levels`)."""
+        return -(-self.n_bins // 2)
+
+    @property
     def frame_s(self) -> float:
         """From one frame to the next, s."""
         return self.hop_length / self.sample_rate
@@ -162,7 +167,7 @@ def pack_levels(levels: Floats, config: CqtConfig | None = None) -> Packed:
     Sixteen steps over the dynamic range, 4 dB each: an alignment by these frames is as good as by
     the whole numbers (`tests/benchmarks/bench_sequences.py`), at a sixteenth of the bytes.
 
-    >>> pack_levels(np.array([[-60.0, 0.0, -30.0]], np.float32)).tolist()
+    >>> pack_levels(np.array([[-60.0, 0.0, -28.0]], np.float32)).tolist()
     [[240, 8]]
     """
     config = config or CqtConfig()

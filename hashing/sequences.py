@@ -29,6 +29,8 @@ Codes = npt.NDArray[np.uint32]
 Packed = npt.NDArray[np.uint8]
 Side = Literal["audio", "score"]
 
+SIDES: tuple[Side, ...] = ("audio", "score")
+SCORES = ("rendered", "roll")
 BITS = 32  # of a code: a word, so that a distance is one XOR and one population count
 
 
@@ -41,6 +43,8 @@ class SequenceFeatures:
       downsampling: frames of a code.
       window, hop: codes of a window that becomes an embedding, and from one to the next.
       dimensions: of an embedding.
+      score: what is heard of a score: ``rendered`` (its constant-Q frames) or ``roll`` (its piano
+        roll, `hashing.piano_rolls`).
     """
 
     cqt: CqtConfig = dataclasses.field(default_factory=CqtConfig)
@@ -48,12 +52,15 @@ class SequenceFeatures:
     window: int = 80  # 30 s
     hop: int = 40
     dimensions: int = 128
+    score: str = "rendered"
 
     def __post_init__(self) -> None:
         for name, high in (("downsampling", 64), ("window", 1 << 16), ("hop", 1 << 16)):
             value = getattr(self, name)
             if not (type(value) is int and 1 <= value <= high):
                 raise ModelError(f"sequence setting {name}={value!r} is not a count up to {high}")
+        if self.score not in SCORES:
+            raise ModelError(f"sequence setting score={self.score!r} is none of {SCORES}")
         if self.hop > self.window:
             raise ModelError(f"sequence settings: hop={self.hop} leaves gaps between windows")
 
@@ -116,20 +123,9 @@ class SequenceEncoder:
             )
         try:
             self.features = SequenceFeatures.from_json(model.config["features"])
-            bins = self.features.cqt.n_bins
-            self._sides = {side: _statistics(model, side, bins) for side in ("audio", "score")}
+            self._sides = {side: _open_side(model, side, self.features) for side in SIDES}
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"model {model.path} is damaged ({error}): copy it anew") from None
-        self._trunk = open_session(model, "trunk")
-        self._head = open_session(model, "embedding")
-        ends = [(one.get_inputs(), one.get_outputs()) for one in (self._trunk, self._head)]
-        widths = [[end.shape[-1] for part in pair for end in part] for pair in ends]
-        fit = len(widths[0]) == 3 and widths[0][0] == bins and widths[0][2] == BITS
-        if not fit or widths[1] != [widths[0][1], self.features.dimensions]:
-            raise ModelError(
-                f"model {model.path}: its graphs take and give {widths}, not frames of {bins} "
-                f"bins, features and {BITS} bits, and embeddings of {self.features.dimensions}"
-            )
         self.model = model
         self.digest = model.digest
 
@@ -161,23 +157,53 @@ class SequenceEncoder:
 
     def hear_levels(self, levels: Floats, side: Side = "audio") -> TrackSequence:
         """The same of levels [t, n_bins] in dB below the loudest (`hashing.cqt.decibels`)."""
-        mean, deviation = self._sides[side]
-        frames = (cqt.heard_frames(levels, self.features.cqt) - mean) / deviation
-        features, responses = self._run(self._trunk, frames)
-        found = [self._run(self._head, features[part])[0] for part in self._windows(responses)]
+        heard = self._sides[side]
+        frames = (cqt.heard_frames(levels, self.features.cqt) - heard.mean) / heard.deviation
+        *features, responses = _run(heard.hashes, frames)
+        # Embeddings are made of what the hashes stand on, or else of the frames themselves.
+        steps, each = (features[0], 1) if features else (frames, self.features.downsampling)
+        found = [
+            _run(heard.embeddings, steps[part.start * each : part.stop * each])[0]
+            for part in self.features.windows(len(responses))
+        ]
         return TrackSequence(
             pack_codes(responses),
             np.concatenate(found),
             cqt.pack_levels(levels, self.features.cqt),
         )
 
-    def _windows(self, responses: Floats) -> list[slice]:
-        return self.features.windows(len(responses))
 
-    def _run(self, session: Any, values: Floats) -> list[Floats]:
-        name = session.get_inputs()[0].name
-        found: list[Floats] = session.run(None, {name: np.ascontiguousarray(values, np.float32)})
-        return found
+@dataclasses.dataclass(frozen=True)
+class _Heard:
+    """One side: statistics [bins] of its frames, and sessions of its two graphs."""
+
+    mean: Floats
+    deviation: Floats
+    hashes: Any
+    embeddings: Any
+
+
+def _open_side(model: Model, side: str, features: SequenceFeatures) -> _Heard:
+    """A side's own graphs, or those that both sides share."""
+    bins = features.cqt.n_bins
+    mean, deviation = _statistics(model, side, bins)
+    names = model.graphs
+    hashes = open_session(model, "trunk" if "trunk" in names else side)
+    embeddings = open_session(model, "embedding" if "trunk" in names else f"{side}_embedding")
+    ends = [[*one.get_inputs(), *one.get_outputs()] for one in (hashes, embeddings)]
+    (heard, *made, bits), (steps, size) = ([end.shape[-1] for end in part] for part in ends)
+    if [heard, bits, size] != [bins, BITS, features.dimensions] or steps != (made or [bins])[0]:
+        raise ValueError(
+            f"its graphs do not make {BITS} bits of frames of {bins} bins, and embeddings of "
+            f"{features.dimensions}"
+        )
+    return _Heard(mean, deviation, hashes, embeddings)
+
+
+def _run(session: Any, values: Floats) -> list[Floats]:
+    name = session.get_inputs()[0].name
+    found: list[Floats] = session.run(None, {name: np.ascontiguousarray(values, np.float32)})
+    return found
 
 
 def pack_codes(responses: npt.NDArray[np.floating[Any]]) -> Codes:

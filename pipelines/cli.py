@@ -50,6 +50,10 @@ VERBS = {
         "pipelines.duplicates", "find tracks of an index that are one recording", True
     ),
     "disambiguate": Verb("pipelines.disambiguate", "tell artists of one name apart by sound", True),
+    "match-midi": Verb(
+        "pipelines.match_midi", "find the recordings that MIDI files transcribe", True
+    ),
+    "midi-pairs": Verb("pipelines.midi_pairs", "pair MIDI files with the tracks they are of", True),
     "evaluate": Verb("pipelines.evaluate", "measure look-up, or how artists are told apart", True),
     "train": Verb("pipelines.train", "train a hasher, or a model of artists, on a catalogue"),
     "generate": Verb("pipelines.generate", "make up artists and their songs, to train with"),
