@@ -40,12 +40,17 @@ artist      embeddings that tell artists apart, as the shipped model `artist`, f
             hashbeam train artist --catalog music.csv --more generated/catalog.csv --out models/a
             With --folds or --fold-by, a model without each fold of the artists, to be measured on:
             hashbeam train artist --catalog music.csv --folds 5 --out cv
-            hashbeam evaluate artists --catalog music.csv --model 'cv/{fold}' --out figures"""
+            hashbeam evaluate artists --catalog music.csv --model 'cv/{fold}' --out figures
+sequence    hash sequences and embeddings that match MIDI files with recordings, as the shipped
+            model `sequence`; learns from renderings of MIDI files, for which it needs FluidSynth
+            and Debian's soundfonts instead of a catalogue:
+            hashbeam train sequence --midi songs more-songs --out models/s"""
 
 HEADS = ("lsh", "pca", "itq", "transport", "pq", "opq", "minhash")
 FLOW = "flow"
 ARTIST = "artist"
-KINDS = ("encoder", "forgiving", *HEADS, FLOW, ARTIST)
+SEQUENCE = "sequence"
+KINDS = ("encoder", "forgiving", *HEADS, FLOW, ARTIST, SEQUENCE)
 
 # Packages of the extra `train` that training cannot do without.
 NEEDED = ("torch", "onnx", "pyroomacoustics")
@@ -53,7 +58,7 @@ FLOW_NEEDED = (*NEEDED, "zuko")
 
 # Flags that only some kinds take.
 KIND_FLAGS = {
-    "--steps": ("encoder", "forgiving", FLOW, ARTIST),
+    "--steps": ("encoder", "forgiving", FLOW, ARTIST, SEQUENCE),
     "--songs": ("forgiving",),
     "--excerpts": ("forgiving",),
     "--tile-versions": ("encoder",),
@@ -65,13 +70,19 @@ KIND_FLAGS = {
     "--labels": (ARTIST,),
     "--components": (ARTIST,),
     "--map-steps": (ARTIST,),
-    "--system": (ARTIST,),
+    "--system": (ARTIST, SEQUENCE),
     "--segments": (ARTIST,),
     "--batch-artists": (ARTIST,),
     "--same-tag": (ARTIST,),
     "--tags": (ARTIST,),
     "--folds": (ARTIST,),
     "--fold-by": (ARTIST,),
+    "--midi": (SEQUENCE,),
+    "--scores": (SEQUENCE,),
+    "--performances": (SEQUENCE,),
+    "--embedding-steps": (SEQUENCE,),
+    "--narrow": (SEQUENCE,),
+    "--unweighted": (SEQUENCE,),
 }
 
 # Columns that are kept on one side of every split where the catalogue has them.
@@ -175,7 +186,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--system",
         metavar="NAME",
         help="what makes the embedding (artist): statistics (default), or a network: metric "
-        "(triplets), contrastive, classifier",
+        "(triplets), contrastive, classifier; (sequence): contrast (default), margin (the same "
+        "network with the published loss), published (networks and loss)",
     )
     parser.add_argument(
         "--segments", metavar="LENGTH", help="a network hears 3s or 9s (artist: 9s)"
@@ -193,6 +205,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KIND",
         nargs="+",
         help="tags that --same-tag goes by: genre, mood, date (artist: genre)",
+    )
+    parser.add_argument("--midi", metavar="DIR", nargs="+", help="folders of MIDI files (sequence)")
+    parser.add_argument(
+        "--scores",
+        metavar="KIND",
+        help="what is heard of a MIDI file (sequence): rendered (default), or its piano roll",
+    )
+    parser.add_argument(
+        "--performances", metavar="N", help="performances of each song to learn from (sequence: 4)"
+    )
+    parser.add_argument(
+        "--embedding-steps", metavar="N", help="training steps of the embeddings (sequence)"
+    )
+    parser.add_argument(
+        "--narrow",
+        metavar="SHARE",
+        help="share of the published networks' widths; 1 takes days without a GPU (sequence: 1)",
+    )
+    parser.add_argument(
+        "--unweighted",
+        action="store_true",
+        default=None,
+        help="embeddings of the plain mean over time, without attention (sequence)",
     )
     parser.add_argument("--queries", metavar="N", help="calibration queries for each index size")
     parser.add_argument(
@@ -213,6 +248,10 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
         from pipelines import train_artist
 
         return train_artist.train(args, checker)
+    if args.kind == SEQUENCE:
+        from pipelines import train_sequence
+
+        return train_sequence.train(args, checker)
     args.group = list(GROUP) if args.group is None else args.group
     catalog, out = checker.text("--catalog"), checker.text("--out")
     seed = checker.integer("--seed", low=0, high=2**31 - 1)

@@ -11,9 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hashing import cqt
-from hashing.cqt import CqtConfig
 from hashing.errors import HashbeamError
-from hashing.training.sequences.features import TRAINING_FONTS, Played, SongFrames, load_song
+from hashing.training.sequences.features import (
+    SCORE_FONTS,
+    TRAINING_FONTS,
+    Played,
+    SongFrames,
+    load_song,
+)
 
 Floats = npt.NDArray[np.float32]
 Half = npt.NDArray[np.float16]
@@ -122,6 +127,7 @@ def draw_pairs(
     downsampling: int,
     spoiling: Spoiling | None,
     slack: float = 0.25,
+    scores: Sequence[str] = SCORE_FONTS,
 ) -> Batch:
     """Crops of performances of different songs, with the part of the score that they play.
 
@@ -129,6 +135,7 @@ def draw_pairs(
       frames: of an audio crop; the score's is longer by `slack`, and begins at any frame, so that
         steps of the two sides do not fall together.
       spoiling: None for crops as they are.
+      scores: what plays the scores.
     """
     around = int(np.ceil(frames * (1 + slack) / downsampling)) * downsampling
     audio, score, steps = [], [], []
@@ -136,7 +143,7 @@ def draw_pairs(
         song = songs[number]
         played = [one for one in song.played if one.font in TRAINING_FONTS]
         one = played[rng.integers(len(played))]
-        levels = list(song.scores.values())[rng.integers(len(song.scores))]
+        levels = song.scores[scores[int(rng.integers(len(scores)))]]
         start = int(rng.integers(0, max(1, len(one.magnitudes) - frames + 1)))
         where = one.score_frame[start : start + frames]
         known = where[np.isfinite(where)]
@@ -206,12 +213,12 @@ def _steps(
 
 
 def statistics(
-    songs: Sequence[Song], rng: np.random.Generator, config: CqtConfig | None = None
+    songs: Sequence[Song], rng: np.random.Generator, scores: Sequence[str] = SCORE_FONTS
 ) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
     """Mean and deviation [bins] of the heard frames of audio, and of scores."""
     chosen = [songs[number] for number in rng.permutation(len(songs))[:STATISTICS_SONGS]]
     audio = [one.magnitudes for song in chosen for one in song.played if one.font in TRAINING_FONTS]
-    score = [levels for song in chosen for levels in song.scores.values()]
+    score = [song.scores[font] for song in chosen for font in scores]
 
     def moments(parts: Sequence[npt.NDArray[np.floating]]) -> tuple[Floats, Floats]:
         frames = np.concatenate([cqt.heard_frames(part.astype(np.float32)) for part in parts])

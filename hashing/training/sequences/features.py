@@ -4,20 +4,16 @@ Each song is rendered as its MIDI file says, and several times as somebody else 
 (`performances`), with other soundfonts, and recorded in noise, rooms and as mp3. All become
 constant-Q magnitudes; of every frame of a performance it is known which moment of the score it is.
 
-    python -m hashing.training.sequences.features --midi FOLDER --out FOLDER
-
-writes one file a song, and goes on where it was stopped. It needs FluidSynth and Debian's packages
+There is one file a song; a run that was stopped goes on. It needs FluidSynth and Debian's packages
 timgm6mb-soundfont, fluid-soundfont-gm, csound-soundfont and opl3-soundfont.
 """
 
 from __future__ import annotations
 
-import argparse
 import concurrent.futures
 import dataclasses
 import hashlib
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +23,23 @@ import numpy.typing as npt
 from hashing import cqt
 from hashing.conditions import Surroundings
 from hashing.cqt import CqtConfig
+from hashing.errors import HashbeamError
 from hashing.midi import MidiError, Song, read_song
-from hashing.rendering import find_soundfont, render, render_plainly
+from hashing.piano_rolls import piano_roll
+from hashing.rendering import (
+    RenderingError,
+    find_soundfont,
+    fluidsynth_command,
+    render,
+    render_plainly,
+)
 from hashing.training.sequences.performances import Performance, perform, record
 
 Floats = npt.NDArray[np.float32]
 
 FORMAT_VERSION = 1
 PLAIN = "plain"  # no soundfont: `hashing.rendering.render_plainly`
+ROLL = "roll"  # nothing is rendered: `hashing.piano_rolls.piano_roll`
 RENDER_HZ = 11_025  # four times what the spectra need, so that instruments sound like themselves
 # Scores are played by one soundfont, or by plain synthesis, performances by others: what is learned
 # is not the sound. The last one plays only in examinations.
@@ -107,6 +112,7 @@ def make_song(
         font: frames_of(sound(song, font), RENDER_HZ, config)[: _frames(song, config)]
         for font in SCORE_FONTS
     }
+    scores[ROLL] = piano_roll(song, config)
     fonts = [TRAINING_FONTS[n % len(TRAINING_FONTS)] for n in range(performances)] + [*EXAM_FONTS]
     first = _number(path)
     played = [
@@ -170,42 +176,44 @@ def song_files(folders: Sequence[str]) -> Iterator[Path]:
 def _make(path: Path, out: Path, performances: int) -> str:
     target = out / f"{path.parent.name}-{path.stem}.safetensors"
     if target.exists():
-        return "was there"
+        return ""
     config = CqtConfig()
     try:
         made = make_song(path, performances, Surroundings(RENDER_HZ), config)
-    except MidiError as error:
+    except (MidiError, RenderingError) as error:
         return str(error)
     save_song(target, dataclasses.replace(made, name=f"{path.parent.name}-{path.stem}"))
     return ""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Makes what is missing; says which files were left out, and why."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--midi", action="append", required=True, help="folder of MIDI files")
-    parser.add_argument("--out", type=Path, required=True, help="folder for one file a song")
-    parser.add_argument(
-        "--performances",
-        type=int,
-        default=6,
-        help="a song, beside those for examinations (%(default)s)",
-    )
-    parser.add_argument("--workers", type=int, default=2, help="processes (%(default)s)")
-    options = parser.parse_args(arguments)
-    options.out.mkdir(parents=True, exist_ok=True)
+def make_frames(
+    folders: Sequence[str],
+    out: Path,
+    performances: int,
+    workers: int,
+    log: Callable[[str], None] = print,
+) -> None:
+    """Makes what is missing in `out`; tells which files are left out, and why.
+
+    Raises: HashbeamError where FluidSynth or a soundfont is missing, or there is no MIDI file.
+    """
+    if fluidsynth_command() is None:
+        raise HashbeamError("training needs FluidSynth: apt-get install fluidsynth")
+    for font in (*SCORE_FONTS, *TRAINING_FONTS, *EXAM_FONTS):
+        if font != PLAIN:
+            find_soundfont(font)
     # In no order, so that what is there half-way is a fair sample.
-    files = sorted(song_files(options.midi), key=_number)
-    with concurrent.futures.ProcessPoolExecutor(options.workers) as pool:
-        work = {pool.submit(_make, path, options.out, options.performances): path for path in files}
+    files = sorted(song_files(folders), key=_number)
+    if not files:
+        raise HashbeamError(f"no MIDI files (.mid) below {', '.join(folders)}")
+    out.mkdir(parents=True, exist_ok=True)
+    with concurrent.futures.ProcessPoolExecutor(workers) as pool:
+        work = {pool.submit(_make, path, out, performances): path for path in files}
         for done, future in enumerate(concurrent.futures.as_completed(work), 1):
-            problem = future.result()
-            if problem and problem != "was there":
-                print(f"{work[future]}: {problem}", file=sys.stderr)
-            if done % 100 == 0:
-                print(f"{done} of {len(files)} songs", flush=True)
-    return 0
+            if problem := future.result():
+                log(f"left out: {work[future]}: {problem}")
+            if done % REPORT_SONGS == 0 or done == len(files):
+                log(f"{done} of {len(files)} songs rendered")
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+REPORT_SONGS = 100

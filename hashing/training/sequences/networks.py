@@ -70,7 +70,7 @@ class HashNetwork(torch.nn.Module):
             layers.append(torch.nn.MaxPool2d((POOLED, 1)))
         self.standardise = standardise
         self.convolve = torch.nn.Sequential(*layers)
-        self.dense = _dense(channels * bins, size.hidden, size.bits)
+        self.dense = dense(channels * bins, size.hidden, size.bits)
         _initialise(self)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
@@ -121,7 +121,7 @@ class EmbeddingNetwork(torch.nn.Module):
         )
         inputs = size.filters * (bins // 2)
         self.attention = Attention(inputs, size.attention)
-        self.dense = _dense(inputs, size.hidden, size.dimensions)
+        self.dense = dense(inputs, size.hidden, size.dimensions)
         _initialise(self)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
@@ -132,79 +132,44 @@ class EmbeddingNetwork(torch.nn.Module):
         return outputs
 
 
-@dataclasses.dataclass(frozen=True)
-class TrunkSize:
-    """How large a trunk is; the defaults make 1.3 MB at half precision.
+class HashPair(torch.nn.Module):
+    """A hash network for each side, which share no weights, as published.
 
-    Attributes:
-      channels: of the convolutions; after each of the first three frames become half as many.
-      around: steps that the last convolution looks at.
-      bits: of a hash.
-      bins: of a frame.
+    Frames [batch, time, bins] → the standardised frames, which embeddings are made of, and outputs.
     """
 
-    channels: tuple[int, ...] = (96, 128, 192, 256)
-    around: int = 5
-    bits: int = 32
-    bins: int = 48
-
-    @property
-    def downsampling(self) -> int:
-        """Frames of a hash."""
-        return int(POOLED ** (len(self.channels) - 1))
-
-
-class Trunk(torch.nn.Module):
-    """Frames [batch, time, bins] → features [batch, steps, n] and outputs [batch, steps, bits].
-
-    Convolutions over time only, each bin a channel, with pooling of two frames three times. One
-    trunk hears both sides, each standardised by its own statistics. Beyond the published networks,
-    it looks at two and a half seconds for every hash, and costs a tenth of their products.
-    """
-
-    def __init__(self, audio: Standardise, score: Standardise, size: TrunkSize) -> None:
+    def __init__(self, audio: Standardise, score: Standardise, size: HashSize) -> None:
         super().__init__()
-        self.sides = torch.nn.ModuleDict({"audio": audio, "score": score})
         self.size = size
-        before = size.bins
-        layers: list[torch.nn.Module] = []
-        for channels in size.channels[:-1]:
-            layers += [_heard(before, channels, 3), _heard(channels, channels, 3)]
-            layers.append(torch.nn.MaxPool1d(POOLED))
-            before = channels
-        last = size.channels[-1]
-        layers += [_heard(before, last, size.around), _heard(last, last, 1)]
-        self.convolve = torch.nn.Sequential(*layers)
-        self.hash = torch.nn.Conv1d(last, size.bits, 1)
+        self.sides = torch.nn.ModuleDict(
+            {"audio": HashNetwork(audio, size), "score": HashNetwork(score, size)}
+        )
 
     def forward(self, frames: torch.Tensor, side: str) -> tuple[torch.Tensor, torch.Tensor]:
-        found = self.convolve(self.sides[side](frames).transpose(1, 2))
-        return found.transpose(1, 2), torch.tanh(self.hash(found)).transpose(1, 2)
+        network = self.sides[side]
+        assert isinstance(network, HashNetwork)
+        return network.standardise(frames), network(frames)
 
 
-class EmbeddingHead(torch.nn.Module):
-    """Features of a trunk [batch, steps, n] → embeddings [batch, dimensions] of length one."""
+class EmbeddingPair(torch.nn.Module):
+    """An embedding network for each side, of standardised frames [batch, time, bins]."""
 
-    def __init__(
-        self, inputs: int, attention: int | None = 128, hidden: int = 256, dimensions: int = 128
-    ) -> None:
+    def __init__(self, bins: int, size: EmbeddingSize) -> None:
         super().__init__()
-        self.attention = Attention(inputs, attention)
-        self.dense = _dense(inputs, (hidden,), dimensions)
+        self.dimensions = size.dimensions
+        # Theirs are standardised already.
+        sides = {
+            side: EmbeddingNetwork(Standardise(torch.zeros(bins), torch.ones(bins)), size)
+            for side in ("audio", "score")
+        }
+        self.sides = torch.nn.ModuleDict(sides)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.normalize(self.dense(self.attention(features)), dim=1)
-
-
-def _heard(inputs: int, outputs: int, width: int) -> torch.nn.Sequential:
-    return torch.nn.Sequential(
-        torch.nn.Conv1d(inputs, outputs, width, padding=width // 2, bias=False),
-        torch.nn.BatchNorm1d(outputs),
-        torch.nn.ReLU(),
-    )
+    def forward(self, frames: torch.Tensor, side: str) -> torch.Tensor:
+        found: torch.Tensor = self.sides[side](frames)
+        return found
 
 
-def _dense(inputs: int, hidden: Sequence[int], outputs: int) -> torch.nn.Sequential:
+def dense(inputs: int, hidden: Sequence[int], outputs: int) -> torch.nn.Sequential:
     layers: list[torch.nn.Module] = []
     for units in hidden:
         layers += [torch.nn.Linear(inputs, units), torch.nn.ReLU()]
