@@ -373,7 +373,9 @@ def within_band(
     Row i has the columns ``starts[i]`` to ``starts[i] + width - 1``, as far as y has them; the
     distance of a cell is 1 - x[i] · y[j], and a step to the next row or column alone costs
     `penalty` mean distances. A path may begin and end in any column. Returns where in `path` it
-    begins.
+    begins. `starts` must not fall, nor rise by more than half of `width` from a row to the next,
+    and the middle of each row's columns must be one of y: else there may be no path, and what is
+    read is not checked.
     """
     m, n = x.shape[0], y.shape[0]
     bins = x.shape[1]

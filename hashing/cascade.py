@@ -8,13 +8,12 @@ comparing sequences", 2016, chapter 7).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hashing.alignment import Alignment, align, hash_scores
+from hashing.alignment import hash_scores
 from hashing.errors import UsageError
 
 Floats = npt.NDArray[np.float32]
@@ -112,6 +111,23 @@ def nearest(
     return rows, scores[rows]
 
 
-def decide(query: Floats, recordings: Sequence[Floats]) -> list[Alignment]:
-    """A score's frames [m, bins] aligned with those of each candidate [n, bins]."""
-    return [align(query, frames, penalty="mean") for frames in recordings]
+def confidence(score: float) -> float:
+    """How sure it is that a score and a recording are one song, 0 to 1, by their path.
+
+    Args:
+      score: of the path of their steps (`hashing.matched.Matched.coarse`): its cost by its length,
+        by what is usual in the box around it.
+
+    A logistic curve, fitted to the best candidates of 151 songs that the shipped model was chosen
+    by, recorded with two soundfonts, among 2,000 recordings with and without the true one, and
+    moved until 0.5 was above nearly all foreign ones (`hashbeam evaluate midi` tells the share). It
+    says the same in any catalogue, since it looks at nothing but the two.
+
+    >>> [round(confidence(score), 2) for score in (0.2, 0.42, 0.8)]
+    [0.99, 0.5, 0.0]
+    """
+    return float(1.0 / (1.0 + np.exp(CONFIDENCE_SLOPE * (score - CONFIDENCE_MIDDLE))))
+
+
+# Of `confidence`: the score at which it is one half, and how steeply it falls there.
+CONFIDENCE_MIDDLE, CONFIDENCE_SLOPE = 0.42, 20.0

@@ -21,6 +21,7 @@ Floats = npt.NDArray[np.float32]
 Packed = npt.NDArray[np.uint8]
 
 A4_HZ, A4 = 440.0, 69  # the pitch that tuning starts from, and its number in MIDI
+LONGEST = 1 << 16  # samples of a window: what a strange model asks for must fit into memory
 FLOOR = 1e-5  # amplitude below which a bin counts as silent: -100 dB re full scale
 
 STEPS = 15  # the highest level of four bits: levels are kept in 4 dB
@@ -58,6 +59,10 @@ class CqtConfig:
             raise ModelError(
                 f"CQT settings: the highest band ends at {highest:.0f} Hz, above half of "
                 f"sample_rate={self.sample_rate}"
+            )
+        if self.longest > LONGEST:
+            raise ModelError(
+                f"CQT settings: windows of {self.longest} samples are longer than {LONGEST}"
             )
 
     @property
@@ -185,7 +190,7 @@ def unpack_levels(packed: Packed, config: CqtConfig | None = None) -> Floats:
     [[-60.0, 0.0, -28.0]]
     """
     config = config or CqtConfig()
-    steps = np.stack([packed & 15, packed >> 4], axis=2).reshape(len(packed), -1)
+    steps = np.stack([packed & 15, packed >> 4], axis=2).reshape(len(packed), 2 * packed.shape[1])
     step_db = np.float32(config.dynamic_range_db / STEPS)
     return np.asarray((steps[:, : config.n_bins].astype(np.float32) - STEPS) * step_db)
 

@@ -53,7 +53,7 @@ class Matched:
 def match(score: TrackSequence, recording: TrackSequence, features: SequenceFeatures) -> Matched:
     """Align a score with a recording at both scales.
 
-    Raises: ValueError where one of them has no code.
+    Raises: ValueError where one of them has no code, or too few frames for its codes.
     """
     coarse, x, y = _coarse(score, recording, features)
     path = refine(x, y, coarse.path, features.downsampling)
@@ -72,16 +72,20 @@ def _coarse(
     score: TrackSequence, recording: TrackSequence, features: SequenceFeatures
 ) -> tuple[Alignment, Floats, Floats]:
     x, y = score.frames(features.cqt), recording.frames(features.cqt)
-    means = (_means(x, len(score.codes)), _means(y, len(recording.codes)))
+    if not (score.codes.size and recording.codes.size):
+        raise ValueError("nothing to align: a sequence has no code")
+    means = [
+        _means(frames, len(one.codes), features.downsampling)
+        for frames, one in ((x, score), (y, recording))
+    ]
     distances = np.maximum(1 - means[0] @ means[1].T, 0)
     bits = np.bitwise_count(score.codes[:, None] ^ recording.codes[None]).astype(np.float32)
     distances = (1 - HASH_SHARE) * distances + HASH_SHARE / FOREIGN_BITS * bits
     return align_matrix(distances.astype(np.float32), penalty="mean"), x, y
 
 
-def _means(frames: Floats, steps: int) -> Floats:
+def _means(frames: Floats, steps: int, each: int) -> Floats:
     """Unit frames [t, bins] → the unit means of each step's frames [steps, bins]."""
-    each = len(frames) // steps
     return cqt.unit_frames(frames[: steps * each].reshape(steps, each, -1).mean(axis=1))
 
 
@@ -115,6 +119,9 @@ def refine(
     centres[low] += rows[low] - (steps[0] * downsampling + half)
     centres[high] += rows[high] - (steps[-1] * downsampling + half)
     starts = np.clip(np.round(centres).astype(np.int64) - BAND, -BAND, len(y) - 1 - BAND)
+    # Where the path leaps along one row, the band rises towards it: else no path would be in it.
+    ahead = BAND * np.arange(len(rows))
+    starts = np.maximum.accumulate((starts - ahead)[::-1])[::-1] + ahead
     room = np.empty((2 * (len(rows) + len(y)) + 4 * BAND, 2), np.int32)
     begin = alignment_kernels.within_band(
         np.ascontiguousarray(x[rows]), np.ascontiguousarray(y), starts, 2 * BAND + 1,

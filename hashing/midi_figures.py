@@ -1,4 +1,4 @@
-"""How well scores find their recordings: the figures of each stage of the cascade.
+"""How well scores find their recordings: what each stage says of each, and figures of it.
 
 Definitions are Raffel's ("Learning-based methods for comparing sequences", 2016, chapters 5 to 7):
 mean reciprocal rank, the rank below which a share of the true recordings lie, the share of the
@@ -8,72 +8,249 @@ database that a stage prunes, and the Bhattacharyya coefficient of distances.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hashing.alignment import Alignment, align, hash_scores
-from hashing.cascade import CascadeSettings, likeness
-from hashing.cqt import CqtConfig
-from hashing.sequences import TrackSequence
+from hashing.alignment import align, hash_scores
+from hashing.cascade import CascadeSettings, confidence, likeness, nearest
+from hashing.matched import match
+from hashing.sequence_baselines import Summaries, summary, thresholded
+from hashing.sequences import SequenceFeatures, TrackSequence
 
 Ints = npt.NDArray[np.int64]
 Values = npt.NDArray[np.floating[Any]]
+Seconds = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint32]
 
 RECALLS = (0.5, 0.9, 0.95)  # shares of the queries for which a rank is told
 MATCH = 0.5  # confidence above which two sequences count as one recording (Raffel 2016, chapter 7)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Asked:
     """A score whose recording is known.
 
     Attributes:
-      name: for people.
       heard: what the score becomes.
       truth: number of its recording.
-      score_s, played_s: the true map of times where it is known, [k] each.
+      score_s, played_s: the true map of times, [k] each.
     """
 
-    name: str
     heard: TrackSequence
     truth: int
-    score_s: npt.NDArray[np.float64] | None = None
-    played_s: npt.NDArray[np.float64] | None = None
+    score_s: Seconds
+    played_s: Seconds
 
 
 @dataclasses.dataclass(frozen=True)
-class Together:
-    """Sequences of recordings one after another.
+class Laid:
+    """A score along a recording: `order`, the less the better; confidence; the map of times."""
+
+    order: float
+    confidence: float
+    score_s: Seconds
+    recording_s: Seconds
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stages:
+    """The first two stages over a database: the system's own, or a baseline's.
 
     Attributes:
-      recordings: as they came.
-      codes, offsets: of all, and where each begins, [n + 1].
-      embeddings, windows: likewise.
+      alike: score → how alike it is to each recording, [n].
+      query: score → its codes.
+      codes, offsets: those of all recordings one after another, and where each begins, [n + 1].
     """
 
-    recordings: Sequence[TrackSequence]
+    alike: Callable[[TrackSequence], Values]
+    query: Callable[[TrackSequence], Codes]
     codes: Codes
     offsets: Ints
-    embeddings: npt.NDArray[np.float32]
-    windows: Ints
 
-    @classmethod
-    def of(cls, recordings: Sequence[TrackSequence]) -> Together:
-        """All of them."""
-        ends = [np.cumsum([0, *(len(one.codes) for one in recordings)])]
-        ends.append(np.cumsum([0, *(len(one.embeddings) for one in recordings)]))
-        return cls(
-            recordings,
-            np.concatenate([one.codes for one in recordings]),
-            ends[0],
-            np.concatenate([one.embeddings for one in recordings]),
-            ends[1],
-        )
+    @property
+    def recordings(self) -> int:
+        return len(self.offsets) - 1
+
+
+def learned_stages(recordings: Sequence[TrackSequence]) -> Stages:
+    """Embeddings and hash sequences."""
+    embeddings = np.concatenate([one.embeddings for one in recordings])
+    windows = _offsets(len(one.embeddings) for one in recordings)
+    return Stages(
+        lambda score: likeness(score.embeddings, embeddings, windows),
+        lambda score: score.codes,
+        np.concatenate([one.codes for one in recordings]),
+        _offsets(len(one.codes) for one in recordings),
+    )
+
+
+def baseline_stages(
+    recordings: Sequence[TrackSequence],
+    features: SequenceFeatures,
+    audio_mean: npt.NDArray[np.float32],
+    score_mean: npt.NDArray[np.float32],
+) -> Stages:
+    """Means and deviations, and thresholded frames (`hashing.sequence_baselines`).
+
+    Args:
+      audio_mean, score_mean: [bins], of the frames of both sides in training.
+    """
+    frames = [one.frames(features.cqt) for one in recordings]
+    summaries = Summaries.of([summary(one) for one in frames])
+    codes = [thresholded(one, audio_mean, features.downsampling) for one in frames]
+
+    def heard(score: TrackSequence) -> npt.NDArray[np.float32]:
+        return score.frames(features.cqt)
+
+    return Stages(
+        lambda score: summaries.likeness(summary(heard(score))),
+        lambda score: thresholded(heard(score), score_mean, features.downsampling),
+        np.concatenate(codes),
+        _offsets(map(len, codes)),
+    )
+
+
+def _offsets(sizes: Iterable[int]) -> Ints:
+    return np.cumsum([0, *sizes]).astype(np.int64)
+
+
+def lay_at_two_scales(
+    score: TrackSequence, recording: TrackSequence, features: SequenceFeatures
+) -> Laid:
+    """As ``hashbeam match-midi`` lays them (`hashing.matched`)."""
+    found = match(score, recording, features)
+    cost = found.coarse.score
+    return Laid(cost, confidence(cost), found.score_s, found.recording_s)
+
+
+def lay_frames(score: TrackSequence, recording: TrackSequence, features: SequenceFeatures) -> Laid:
+    """As published: by the cosine distances of frames (`hashing.alignment.align`)."""
+    config = features.cqt
+    found = align(score.frames(config), recording.frames(config), penalty="mean")
+    times_s = found.path.T.astype(np.float64) * config.frame_s
+    return Laid(found.score, found.confidence, times_s[0], times_s[1])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Found:
+    """What the first two stages say of one score.
+
+    Attributes:
+      by_likeness, by_hashes: rank of the true recording among all by either alone, from 1.
+      alike, bits: [n], what they say of each recording.
+      left: whether likeness leaves the true recording.
+      candidates: numbers of those that are left after both, the best first.
+      others: likewise, were the true recording not there.
+      seconds: of CPU, of both stages one after the other, and of hashes alone over all recordings.
+    """
+
+    by_likeness: int
+    by_hashes: int
+    alike: Values
+    bits: Values
+    left: bool
+    candidates: Ints
+    others: Ints
+    seconds: tuple[float, float, float]
+
+
+def search(asked: Asked, stages: Stages, settings: CascadeSettings) -> Found:
+    """One score through the first two stages, with what each would say alone."""
+    clock, truth = time.process_time, asked.truth
+    kept = settings.kept(stages.recordings)
+    times = [clock()]
+    alike = stages.alike(asked.heard)
+    left = np.zeros(stages.recordings, bool)
+    left[np.argsort(-alike, kind="stable")[:kept]] = True
+    times.append(clock())
+    codes, sizes = stages.query(asked.heard), np.diff(stages.offsets)
+    places, _ = nearest(
+        codes, stages.codes[np.repeat(left, sizes)], _offsets(sizes[left]), settings
+    )
+    candidates = np.flatnonzero(left)[places]
+    times.append(clock())
+    bits = hash_scores(codes, stages.codes, stages.offsets)
+    times.append(clock())
+    without = np.array(alike, np.float64)
+    without[truth] = -np.inf
+    others = np.argsort(-without, kind="stable")[: min(kept, stages.recordings - 1)]
+    others = np.sort(others[sizes[others] >= settings.shortest])
+    others = others[np.argsort(bits[others], kind="stable")[: settings.candidates]]
+    alone = np.array([truth])
+    return Found(
+        int(ranks(alike[None], alone)[0]),
+        int(ranks(-bits[None], alone)[0]),
+        alike,
+        bits,
+        bool(left[truth]),
+        candidates,
+        others,
+        (times[1] - times[0], times[2] - times[1], times[3] - times[2]),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """What alignment says of the candidates of one score.
+
+    Attributes:
+      best: number of the recording that it takes for the true one; -1 for none.
+      confidence: in that one.
+      rank: of the true recording; 0 where an earlier stage has dropped it.
+      own: confidence in the true recording, whether dropped or not.
+      other, absent: number of the recording that it would be surest of, were the true one not
+        there, and the confidence in that; -1 for none.
+      error_s: median error of the alignment with the true recording; infinite where it lies
+        elsewhere altogether.
+      seconds: of CPU, for the candidates.
+    """
+
+    best: int
+    confidence: float
+    rank: int
+    own: float
+    other: int
+    absent: float
+    error_s: float
+    seconds: float
+
+
+def decide(asked: Asked, found: Found, lay: Callable[[int], Laid]) -> Decision:
+    """The last stage; `lay` lays the score along a recording."""
+    started = time.process_time()
+    laid = {number: lay(number) for number in found.candidates.tolist()}
+    seconds = time.process_time() - started
+    own = laid[asked.truth] if asked.truth in laid else lay(asked.truth)
+    others = {n: laid[n] if n in laid else lay(n) for n in found.others.tolist()}
+    other = max(others, key=lambda number: others[number].confidence, default=-1)
+    order = sorted(laid, key=lambda number: (laid[number].order, found.bits[number], number))
+    return Decision(
+        order[0] if order else -1,
+        laid[order[0]].confidence if order else 0.0,
+        order.index(asked.truth) + 1 if asked.truth in laid else 0,
+        own.confidence,
+        other,
+        others[other].confidence if others else 0.0,
+        alignment_error(own, asked),
+        seconds,
+    )
+
+
+def alignment_error(laid: Laid, asked: Asked) -> float:
+    """Median distance, seconds of the recording, of a map of times from the true one.
+
+    Where both cover the score; infinite where they do not at all.
+    """
+    inside = (laid.score_s >= asked.score_s[0]) & (laid.score_s <= asked.score_s[-1])
+    if not inside.any():
+        return math.inf
+    true_s = np.interp(laid.score_s[inside], asked.score_s, asked.played_s)
+    return float(np.median(np.abs(laid.recording_s[inside] - true_s)))
 
 
 def ranks(likeness: Values, truth: Ints) -> Ints:
@@ -131,134 +308,18 @@ def bhattacharyya(one: Values, other: Values, edges: Values) -> float:
     return round(float(np.sqrt(shares[0] * shares[1]).sum()), 12)
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """One score through the cascade.
+def step_pairs(
+    asked: Asked, steps: tuple[int, int], features: SequenceFeatures
+) -> npt.NDArray[np.int64]:
+    """Steps of score and recording that are the same moment of the song, [k, 2].
 
-    Attributes:
-      name: of the score.
-      by_embedding, by_hash: rank of the true recording among all, by each stage alone.
-      order: numbers of the candidates as the cascade ranks them.
-      confidences: theirs.
-      rank: of the true recording by the cascade; 0 where a stage has dropped it.
-      absent: the highest confidence where the true recording is not there.
-      error_s: median error of the alignment, where the true map is known, else nan.
-      seconds: of the three stages.
+    Args:
+      asked: with the true map of times.
+      steps: how many the score has, and how many the recording.
     """
-
-    name: str
-    by_embedding: int
-    by_hash: int
-    order: Ints
-    confidences: Values
-    rank: int
-    absent: float
-    error_s: float
-    seconds: tuple[float, float, float]
-
-
-def go_through(
-    asked: Asked, all_of: Together, settings: CascadeSettings, config: CqtConfig
-) -> Outcome:
-    """One score through all stages, with what each would say alone."""
-    clock = time.perf_counter
-    times = [clock()]
-    alike = likeness(asked.heard.embeddings, all_of.embeddings, all_of.windows)
-    kept = np.sort(np.argsort(-alike, kind="stable")[: settings.kept(len(alike))])
-    times.append(clock())
-    # All are scored, for the rank by hashes alone; what the cascade would take of it is timed.
-    bits = hash_scores(asked.heard.codes, all_of.codes, all_of.offsets)
-    middle = clock()
-    sizes = np.diff(all_of.offsets)
-    share = sizes[kept].sum() / max(sizes.sum(), 1)
-    candidates = kept[np.argsort(bits[kept], kind="stable")]
-    # One more, so that as many are left where the true one is taken out.
-    candidates = candidates[: settings.candidates + 1]
-    times.append(times[-1] + (middle - times[-1]) * float(share))
-    before = clock()
-    frames = asked.heard.frames(config)
-    candidate_frames = [all_of.recordings[n].frames(config) for n in candidates]
-    aligned = [align(frames, one, penalty="mean") for one in candidate_frames]
-    spent = clock() - before
-    sure = np.array([one.confidence for one in aligned])
-    scores = np.array([one.score for one in aligned])
-    chosen = np.arange(len(candidates))[: settings.candidates]
-    order = chosen[np.argsort(scores[chosen], kind="stable")]
-    there = np.flatnonzero(candidates[order] == asked.truth)
-    others = candidates != asked.truth
-    error_s = np.nan
-    if there.size and asked.score_s is not None and asked.played_s is not None:
-        error_s = alignment_error(aligned[order[there[0]]], config, asked.score_s, asked.played_s)
-    truth = np.array([asked.truth])
-    return Outcome(
-        asked.name,
-        int(ranks(alike[None], truth)[0]),
-        int(ranks(-bits[None], truth)[0]),
-        candidates[order],
-        sure[order],
-        int(there[0]) + 1 if there.size else 0,
-        float(sure[others].max(initial=0.0)),
-        error_s,
-        (times[1] - times[0], times[2] - times[1], spent * settings.candidates / max(len(sure), 1)),
-    )
-
-
-def alignment_error(
-    found: Alignment,
-    config: CqtConfig,
-    score_s: npt.NDArray[np.float64],
-    played_s: npt.NDArray[np.float64],
-) -> float:
-    """Median distance, seconds of the recording, of a path from the true map of times.
-
-    Where the path lies within what the map covers; nan where it does not at all.
-    """
-    score, recording = (found.path.T * config.frame_s).astype(np.float64)
-    inside = (score >= score_s[0]) & (score <= score_s[-1])
-    if not inside.any():
-        return float("nan")
-    true_s = np.interp(score[inside], score_s, played_s)
-    return float(np.median(np.abs(recording[inside] - true_s)))
-
-
-def cascade_figures(
-    outcomes: Sequence[Outcome], recordings: int, settings: CascadeSettings
-) -> dict[str, Any]:
-    """The figures of a whole examination, by stage."""
-    ranked = np.array([one.rank for one in outcomes])
-    errors = np.array([one.error_s for one in outcomes])
-    errors = errors[np.isfinite(errors)]
-    own = np.array([one.confidences[one.rank - 1] if one.rank else 0.0 for one in outcomes])
-    absent = np.array([one.absent for one in outcomes])
-    kept = settings.kept(recordings)
-
-    def stage(values: Callable[[Outcome], int]) -> dict[str, float]:
-        return rank_figures(np.array([values(one) for one in outcomes]), recordings)
-
-    seconds = np.array([one.seconds for one in outcomes]).mean(axis=0)
-    names = ("embeddings", "hashes", "alignment")
-    return {
-        "queries": len(outcomes),
-        "recordings": recordings,
-        "embeddings": stage(lambda one: one.by_embedding),
-        "hashes": stage(lambda one: one.by_hash),
-        "cascade": {
-            "first": float((ranked == 1).mean()),
-            "first_5": float(((ranked > 0) & (ranked <= 5)).mean()),
-            "mrr": float(np.where(ranked > 0, 1 / np.maximum(ranked, 1), 0).mean()),
-            "dropped_by_mistake": float((ranked == 0).mean()),
-            "found_and_sure": float(((ranked == 1) & (own > MATCH)).mean()),
-            "sure_where_absent": float((absent > MATCH).mean()),
-            "confidence_of_right_ones": float(np.median(own)),
-            "confidence_where_absent_99": float(np.quantile(absent, 0.99)),
-        },
-        "pruned": {
-            "embeddings": 1 - kept / recordings,
-            "hashes": 1 - min(settings.candidates, kept) / kept,
-        },
-        "alignment_error_s": {
-            "median": float(np.median(errors)) if errors.size else None,
-            "below_60ms": float((errors < 0.06).mean()) if errors.size else None,
-        },
-        "seconds": dict(zip(names, map(float, seconds), strict=True)),
-    }
+    middle_s = (np.arange(steps[1]) + 0.5) * features.code_s - features.cqt.frame_s / 2
+    ends = {"left": np.nan, "right": np.nan}
+    score_s = np.interp(middle_s, asked.played_s, asked.score_s, **ends)
+    step = np.round((score_s + features.cqt.frame_s / 2) / features.code_s - 0.5)
+    fits = np.isfinite(step) & (step >= 0) & (step < steps[0])
+    return np.stack([step[fits].astype(np.int64), np.flatnonzero(fits)], axis=1)

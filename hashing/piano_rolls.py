@@ -38,10 +38,11 @@ def piano_roll(song: Song, config: CqtConfig | None = None) -> Floats:
     bins = song.pitch - config.lowest
     heard = ~song.is_drum & (bins >= 0) & (bins < config.n_bins)
     first = np.ceil(song.start_s[heard] / config.frame_s).astype(np.int64)
+    first = np.minimum(first, frames - 1)
     last = np.ceil(held_ends(song)[heard] / config.frame_s).astype(np.int64)
-    # A note between two frames is in the one that follows it, so that none is lost.
+    # A note between two frames is in the one that follows it, or in the last, so that none is lost.
     last = np.maximum(last, first + 1)
     velocity = song.velocity[heard].astype(np.float64)
-    np.add.at(changes, (np.minimum(first, frames), bins[heard]), velocity)
+    np.add.at(changes, (first, bins[heard]), velocity)
     np.add.at(changes, (np.minimum(last, frames), bins[heard]), -velocity)
     return changes.cumsum(axis=0)[:frames].astype(np.float32)

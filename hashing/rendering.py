@@ -226,7 +226,9 @@ def render_plainly(song: Song, sample_rate: int) -> Floats:
         n = min(max(1, round(end_s * sample_rate) - start) + release, samples.size - start)
         envelope, useful = _envelope(pitch, stays, sample_rate)
         n = min(n, useful)
-        phase = np.arange(n, dtype=np.uint32) * np.uint32(int(_step(pitch, sample_rate) * _PARTS) & 0xFFFFFFFF)
+        # Of the highest keys it goes round more than once a sample; what overflows is no loss.
+        turn = np.uint32(int(_step(pitch, sample_rate) * _PARTS) & 0xFFFFFFFF)
+        phase = np.arange(n, dtype=np.uint32) * turn
         sound = _table(pitch, sample_rate)[phase >> _PART_BITS]
         sound *= level
         if not stays:

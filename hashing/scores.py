@@ -15,12 +15,15 @@ from hashing import cqt
 from hashing.cqt import A4, A4_HZ, CqtConfig
 from hashing.errors import HashbeamError
 from hashing.midi import MidiError, Song, parse_song, read_bytes
+from hashing.piano_rolls import piano_roll
 from hashing.rendering import RenderingError, find_soundfont, render, render_plainly
 
 Floats = npt.NDArray[np.float32]
 
 RENDER_HZ = 11_025  # four times what the spectra need, so that instruments sound like themselves
 PLAIN = "plain"  # as a soundfont: no soundfont, but `hashing.rendering.render_plainly`
+# What is heard of a score (`hashing.sequences.SCORES`): its sound, or `piano_roll`.
+RENDERED, ROLL = "rendered", "roll"
 MAX_SCORE_S = 600.0  # as scores are trained with; the published system left out what has over 464 s
 
 # What `MidiError` says of a file, by its first words.
@@ -105,6 +108,7 @@ def hear_score(
     *,
     name: str | None = None,
     max_seconds: float = MAX_SCORE_S,
+    kind: str = RENDERED,
 ) -> Score:
     """Reads a MIDI file, plays it, and gives the levels of its frames.
 
@@ -114,6 +118,7 @@ def hear_score(
       soundfont: as of `hashing.rendering.render`; `PLAIN` for plain synthesis.
       name: of the file, for messages; the path where there is one.
       max_seconds: a song that lasts longer is refused before it is played.
+      kind: `RENDERED`, or `ROLL`, for which nothing is played.
 
     Raises: ScoreError for every fault of the file, and where it cannot be rendered.
 
@@ -124,7 +129,8 @@ def hear_score(
     """
     config = config or CqtConfig()
     song = read_score(source, name)
-    return Score(song, score_levels(song, config, soundfont, _said(source, name), max_seconds))
+    said = _said(source, name)
+    return Score(song, score_levels(song, config, soundfont, said, max_seconds, kind))
 
 
 def score_levels(
@@ -133,35 +139,62 @@ def score_levels(
     soundfont: str | Path | None = None,
     name: str = "the song",
     max_seconds: float = MAX_SCORE_S,
+    kind: str = RENDERED,
 ) -> Floats:
-    """What `hear_score` hears of a song that is read already."""
-    import soxr
+    """What `hear_score` hears of a song that is read already.
 
+    >>> from hashing.midi import EXAMPLE
+    >>> levels = score_levels(read_score(EXAMPLE), CqtConfig(), kind=ROLL)
+    >>> np.flatnonzero(levels[5] == 0).tolist(), round(float(levels[5].min()))
+    ([24], -100)
+    """
     if song.duration_s > max_seconds:
         raise ScoreError(
             "too-long",
             f"{name} lasts {song.duration_s / 60:.1f} minutes, more than {max_seconds / 60:g}; "
             "cut it into parts",
         )
-    # Of keys above half the rate nothing would be there.
-    key_hz = A4_HZ * 2.0 ** ((song.pitch - A4) / 12)
-    heard = song.where(song.is_drum | (key_hz < RENDER_HZ / 2))
     try:
-        if soundfont == PLAIN:
-            samples = render_plainly(heard, RENDER_HZ)
-        else:
-            samples = render(heard, RENDER_HZ, soundfont)
+        roll = kind == ROLL
+        found = piano_roll(song, config) if roll else score_magnitudes(song, config, soundfont)
     except RenderingError as error:
         raise ScoreError("not-rendered", f"{name} is not rendered: {error}") from None
-    frames = 1 + int(song.duration_s / config.frame_s)
-    # What rings on after the last note is of the soundfont, not of the song.
-    samples = samples[: int((frames + 1) * config.frame_s * RENDER_HZ)]
-    levels = cqt.decibels(
-        cqt.magnitudes(soxr.resample(samples, RENDER_HZ, config.sample_rate), config)[:frames]
-    )
+    levels = cqt.decibels(found)
     if not (levels > -config.dynamic_range_db).any():
         raise ScoreError("silent", f"{name} is silent: none of its notes can be heard")
     return levels
+
+
+def score_magnitudes(song: Song, config: CqtConfig, soundfont: str | Path | None = None) -> Floats:
+    """Amplitudes [t, n_bins] of the frames that begin within a song; errors as of `sound`.
+
+    >>> from hashing.midi import EXAMPLE
+    >>> score_magnitudes(read_score(EXAMPLE), CqtConfig(), PLAIN).shape
+    (22, 48)
+    """
+    # What rings on after the last note is of the soundfont, not of the song.
+    frames = 1 + int(song.duration_s / config.frame_s)
+    samples = sound(song, soundfont)[: int((frames + 1) * config.frame_s * RENDER_HZ)]
+    return frames_of(samples, config)[:frames]
+
+
+def sound(song: Song, soundfont: str | Path | None = None) -> Floats:
+    """A song as samples at `RENDER_HZ`; without keys that have no place there.
+
+    Raises: RenderingError, as of `hashing.rendering.render`.
+    """
+    key_hz = A4_HZ * 2.0 ** ((song.pitch - A4) / 12)
+    heard = song.where(song.is_drum | (key_hz < RENDER_HZ / 2))
+    if soundfont == PLAIN:
+        return render_plainly(heard, RENDER_HZ)
+    return render(heard, RENDER_HZ, soundfont)
+
+
+def frames_of(samples: Floats, config: CqtConfig) -> Floats:
+    """Constant-Q magnitudes [t, n_bins] of samples at `RENDER_HZ`."""
+    import soxr
+
+    return cqt.magnitudes(soxr.resample(samples, RENDER_HZ, config.sample_rate), config)
 
 
 def check_soundfont(soundfont: str | Path | None) -> None:

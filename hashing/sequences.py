@@ -32,6 +32,7 @@ Side = Literal["audio", "score"]
 SIDES: tuple[Side, ...] = ("audio", "score")
 SCORES = ("rendered", "roll")
 BITS = 32  # of a code: a word, so that a distance is one XOR and one population count
+FIRST_CODES = 2  # that a model must make before it is used
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +125,7 @@ class SequenceEncoder:
         try:
             self.features = SequenceFeatures.from_json(model.config["features"])
             self._sides = {side: _open_side(model, side, self.features) for side in SIDES}
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise ModelError(f"model {model.path} is damaged ({error}): copy it anew") from None
         self.model = model
         self.digest = model.digest
@@ -144,19 +145,18 @@ class SequenceEncoder:
         config = self.features.cqt
         if samples.size and not np.isfinite(samples).all():
             raise AudioError("unreadable", "track is damaged: some samples are no numbers")
-        if len(samples) // config.hop_length + 1 < self.features.downsampling:
-            seconds = len(samples) / config.sample_rate
-            raise AudioError(
-                "too-short",
-                f"track of {seconds:.2f} s is shorter than a code of {self.features.code_s:.2f} s",
-            )
+        self._check_length(len(samples) // config.hop_length + 1)
         levels = cqt.decibels(cqt.magnitudes(samples, config))
         if not (levels > -config.dynamic_range_db).any():
             raise AudioError("silent", "track is silent: no note of it can be heard")
         return self.hear_levels(levels, side)
 
     def hear_levels(self, levels: Floats, side: Side = "audio") -> TrackSequence:
-        """The same of levels [t, n_bins] in dB below the loudest (`hashing.cqt.decibels`)."""
+        """The same of levels [t, n_bins] in dB below the loudest (`hashing.cqt.decibels`).
+
+        Raises: AudioError: ``too-short`` for less than a code.
+        """
+        self._check_length(len(levels))
         heard = self._sides[side]
         frames = (cqt.heard_frames(levels, self.features.cqt) - heard.mean) / heard.deviation
         *features, responses = _run(heard.hashes, frames)
@@ -171,6 +171,14 @@ class SequenceEncoder:
             np.concatenate(found),
             cqt.pack_levels(levels, self.features.cqt),
         )
+
+    def _check_length(self, frames: int) -> None:
+        if frames < self.features.downsampling:
+            seconds = frames * self.features.cqt.frame_s
+            raise AudioError(
+                "too-short",
+                f"track of {seconds:.2f} s is shorter than a code of {self.features.code_s:.2f} s",
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,11 +200,23 @@ def _open_side(model: Model, side: str, features: SequenceFeatures) -> _Heard:
     embeddings = open_session(model, "embedding" if "trunk" in names else f"{side}_embedding")
     ends = [[*one.get_inputs(), *one.get_outputs()] for one in (hashes, embeddings)]
     (heard, *made, bits), (steps, size) = ([end.shape[-1] for end in part] for part in ends)
-    if [heard, bits, size] != [bins, BITS, features.dimensions] or steps != (made or [bins])[0]:
+    fits = len(made) < 2 and steps == (*made, bins)[0]
+    if not fits or [heard, bits, size] != [bins, BITS, features.dimensions]:
         raise ValueError(
             f"its graphs do not make {BITS} bits of frames of {bins} bins, and embeddings of "
             f"{features.dimensions}"
         )
+    # Whatever else does not fit shows on the first frames, before a catalogue is decoded.
+    frames = np.zeros((FIRST_CODES * features.downsampling, bins), np.float32)
+    try:
+        *found, responses = _run(hashes, frames)
+        (one,) = _run(embeddings, found[0] if found else frames)
+    except Exception as error:  # onnxruntime raises classes of its own that it does not export
+        raise ValueError(f"its graphs cannot be run: {str(error).splitlines()[0][:200]}") from None
+    shapes = [responses.shape, one.shape, *(array.shape[:1] for array in found)]
+    wanted = [(FIRST_CODES, BITS), (1, features.dimensions), *[(FIRST_CODES,)] * len(made)]
+    if shapes != wanted or not (np.isfinite(responses).all() and np.isfinite(one).all()):
+        raise ValueError(f"its graphs do not make a code of {features.downsampling} frames")
     return _Heard(mean, deviation, hashes, embeddings)
 
 

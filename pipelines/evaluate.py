@@ -29,6 +29,7 @@ KINDS = {
     "artists": Kind(
         "pipelines.evaluation.artists.run", "how well artists of one name are told apart"
     ),
+    "midi": Kind("pipelines.evaluation.midi.run", "how well MIDI files find their recordings"),
 }
 
 DESCRIPTION = "\n".join(

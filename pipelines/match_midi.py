@@ -41,9 +41,10 @@ All .mid, .midi and .kar files below FOLDER are rendered and compared with the r
 stages: embeddings leave a share of these, hash sequences some candidates, and alignment of spectra
 decides. DIR then holds
 
-  matches/   query_id (path of the MIDI file), rank, track_id, score and confidence 0 to 1,
-             hash_score (bits, less is better), likeness (-1 to 1), offset_s (of the recording,
-             where the MIDI file begins), query_start_s, query_end_s, alignment (midi_s, audio_s)
+  matches/   query_id (path of the MIDI file), rank, track_id, score (the confidence, 0 to 1), what
+             it stands on: path_score, hash_score (bits, less is better), likeness (-1 to 1);
+             offset_s (of the recording, where the MIDI file begins), query_start_s, query_end_s,
+             alignment (pairs of midi_s and audio_s)
   failures/  files that could not be heard, with the reason
   aligned/   with --aligned: each MIDI file that has a match, moved to the time of the best one
   run.json   counters

@@ -27,7 +27,7 @@ def train(args: argparse.Namespace, checker: Checker) -> int:
     """
     if not args.midi:
         checker.problems.append("--midi: name one or more folders of MIDI files")
-    for flag in ("catalog", "noise", "rooms", "window", "queries"):
+    for flag in ("catalog", "noise", "rooms", "group", "same", "window", "queries"):
         if getattr(args, flag):
             checker.problems.append(f"--{flag}: is not for sequence")
     out = checker.text("--out")

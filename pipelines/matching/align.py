@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hashing.cascade import confidence
 from hashing.matched import match
 from hashing.midi import MidiError, aligned_midi
 from hashing.scores import ScoreError
@@ -27,7 +28,7 @@ MATCHES = pa.schema(
         ("rank", pa.int32()),
         ("track_id", pa.string()),
         ("score", pa.float64()),
-        ("confidence", pa.float64()),
+        ("path_score", pa.float64()),
         ("hash_score", pa.float64()),
         ("likeness", pa.float32()),
         ("offset_s", pa.float64()),
@@ -109,15 +110,15 @@ def align_pair(
     """What a match says of how a score and a recording lie along one another.
 
     Returns:
-        `score` and `confidence` 0 to 1; `alignment` as pairs of seconds; `query_start_s` and
-        `query_end_s`, the part of the score that the recording has; `offset_s`, the time of the
-        recording at which the score begins, or would.
+        `score`, the confidence, 0 to 1; `path_score`, what it stands on; `alignment` as pairs of
+        seconds; `query_start_s` and `query_end_s`, the part of the score that the recording has;
+        `offset_s`, the time of the recording at which the score begins, or would.
     """
     found = match(score, recording, features)
     times_s = np.round(np.stack(thinned(found.score_s, found.recording_s), axis=1), 4)
     return {
-        "score": found.coarse.confidence,
-        "confidence": found.coarse.confidence,
+        "score": confidence(found.coarse.score),
+        "path_score": found.coarse.score,
         "offset_s": round(float(times_s[0, 1] - times_s[0, 0]), 3),
         "query_start_s": round(float(times_s[0, 0]), 3),
         "query_end_s": round(float(times_s[-1, 0]), 3),

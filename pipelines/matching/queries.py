@@ -60,7 +60,8 @@ def hear_part(job: MatchJob, task: Task, encoder: SequenceEncoder) -> dict[str, 
 def _hear(job: MatchJob, query_id: str, encoder: SequenceEncoder) -> Any:
     features = encoder.features
     data = read_midi_file(job.options.midi, query_id)
-    score = hear_score(data, features.cqt, job.options.soundfont, name=query_id)
+    sound = job.options.soundfont
+    score = hear_score(data, features.cqt, sound, name=query_id, kind=features.score)
     shortest = job.settings.shortest
     if len(score.levels) < shortest * features.downsampling:
         seconds = len(score.levels) * features.cqt.frame_s

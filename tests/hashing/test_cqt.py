@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
+from hashing import cqt
 from hashing.cqt import CqtConfig, log_frames, magnitudes, unit_frames
 from hashing.errors import ModelError
 
@@ -101,3 +103,48 @@ def test_level_changes_nothing_and_silence_is_zero() -> None:
 def test_settings_that_make_no_sense(settings: dict[str, float], told: str) -> None:
     with pytest.raises(ModelError, match=told):
         CqtConfig(**settings)  # type: ignore[arg-type]
+
+
+# Levels.
+
+LEVELS = arrays(
+    np.float32,
+    st.tuples(st.integers(0, 5), st.integers(1, 9)),
+    elements=st.floats(-130, 0, width=32),
+)
+
+
+@given(LEVELS, st.sampled_from([15.0, 60.0, 90.0]))
+def test_packed_levels_are_the_nearest_of_sixteen(levels: np.ndarray, range_db: float) -> None:
+    config = CqtConfig(n_bins=levels.shape[1], dynamic_range_db=range_db)
+    packed = cqt.pack_levels(levels, config)
+    assert packed.shape == (len(levels), config.frame_bytes)
+    found = cqt.unpack_levels(packed, config)
+    assert found.shape == levels.shape
+    inside = np.maximum(levels, -range_db)
+    assert np.abs(found - inside).max(initial=0.0) <= range_db / 30 + 1e-4
+    # What is packed already stays as it is.
+    assert np.array_equal(cqt.pack_levels(found, config), packed)
+
+
+@given(LEVELS)
+def test_heard_frames_are_what_stands_above_the_range(levels: np.ndarray) -> None:
+    found = cqt.heard_frames(levels)
+    for row, frame in zip(levels.astype(np.float64), found, strict=True):
+        above = [max(level + 60.0, 0.0) for level in row]
+        norm = sum(value**2 for value in above) ** 0.5
+        wanted = [value / norm if norm else 0.0 for value in above]
+        assert frame == pytest.approx(wanted, abs=1e-4)
+        assert np.linalg.norm(frame) == pytest.approx(float(norm > 0), abs=1e-4)
+
+
+def test_decibels_are_librosas() -> None:
+    from librosa import amplitude_to_db
+
+    amplitudes = np.random.default_rng(1).random((40, 48)).astype(np.float32) ** 8
+    least = 1e-5 * amplitudes.max()
+    wanted = amplitude_to_db(amplitudes, ref=np.max, amin=least, top_db=None)
+    assert np.allclose(cqt.decibels(amplitudes), wanted, atol=1e-3)
+    assert np.allclose(cqt.decibels(amplitudes * 7), wanted, atol=1e-3)
+    assert np.allclose(cqt.decibels(np.zeros((2, 3), np.float32)), -100)
+    assert cqt.decibels(np.zeros((0, 3), np.float32)).shape == (0, 3)

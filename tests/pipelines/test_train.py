@@ -297,7 +297,7 @@ def test_mistakes_in_the_command_line_are_named_together(
         ("encoder", "--songs", "16", "forgiving"),
         ("encoder", "--excerpts", "16", "forgiving"),
         ("forgiving", "--tile-versions", "4", "encoder"),
-        ("lsh", "--steps", "9", "encoder, forgiving, flow, artist"),
+        ("lsh", "--steps", "9", "encoder, forgiving, flow, artist, sequence"),
         ("minhash", "--songs", "16", "forgiving"),
         ("itq", "--radius", "0.5", "flow"),
         ("encoder", "--stability", "0.5", "flow"),

@@ -32,7 +32,8 @@ class Check:
     Attributes:
       scores: heard frames of each query.
       played: of each recording; those of the queries come first.
-      pairs: for the Bhattacharyya coefficient: the score's step of each step of a performance.
+      steps: for the Bhattacharyya coefficient: the score's step of each step of a performance, -1
+        for none.
     """
 
     scores: list[Floats]
@@ -40,12 +41,18 @@ class Check:
     steps: list[npt.NDArray[np.int64]]
 
     @classmethod
-    def of(cls, songs: Sequence[Song], settings: SequenceTraining) -> Check:
-        """A fixed examination."""
+    def of(
+        cls,
+        songs: Sequence[Song],
+        settings: SequenceTraining,
+        role: str = CHOOSE,
+        database: int = CHECK_DATABASE,
+    ) -> Check:
+        """A fixed examination by the songs of a role, among so many recordings."""
         rng = settings.seeds(3)
-        asked = [song for song in songs if song.role == CHOOSE]
+        asked = [song for song in songs if song.role == role][:database]
         others = [song for song in songs if song.role == LEARN]
-        others = [others[n] for n in rng.permutation(len(others))[: CHECK_DATABASE - len(asked)]]
+        others = [others[n] for n in rng.permutation(len(others))[: database - len(asked)]]
         scores, played = list[Floats](), list[Floats]()
         steps = list[npt.NDArray[np.int64]]()
         down, middle = settings.size.downsampling, (settings.size.downsampling - 1) / 2
@@ -112,7 +119,7 @@ def embed(network: Network, head: Head, frames: Floats, side: str) -> Floats:
     """Embeddings of the windows of one sequence of frames [n, d], of length one."""
     device = next(head.parameters()).device
     features, codes = outputs(network, frames, side)
-    each = len(features) // max(len(codes), 1)  # features of a code
+    each = network.size.downsampling if len(features) > len(codes) else 1  # features of a code
     steps = torch.from_numpy(features).to(device)
     found = []
     with torch.no_grad():

@@ -20,33 +20,34 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hashing import cqt
 from hashing.conditions import Surroundings
 from hashing.cqt import CqtConfig
 from hashing.errors import HashbeamError
-from hashing.midi import MidiError, Song, read_song
+from hashing.midi import Song
 from hashing.piano_rolls import piano_roll
-from hashing.rendering import (
-    RenderingError,
-    find_soundfont,
-    fluidsynth_command,
-    render,
-    render_plainly,
+from hashing.rendering import RenderingError, find_soundfont, fluidsynth_command
+from hashing.scores import (
+    MAX_SCORE_S,
+    PLAIN,
+    RENDER_HZ,
+    ROLL,
+    ScoreError,
+    frames_of,
+    read_score,
+    score_magnitudes,
+    sound,
 )
 from hashing.training.sequences.performances import Performance, perform, record
 
 Floats = npt.NDArray[np.float32]
 
 FORMAT_VERSION = 1
-PLAIN = "plain"  # no soundfont: `hashing.rendering.render_plainly`
-ROLL = "roll"  # nothing is rendered: `hashing.piano_rolls.piano_roll`
-RENDER_HZ = 11_025  # four times what the spectra need, so that instruments sound like themselves
 # Scores are played by one soundfont, or by plain synthesis, performances by others: what is learned
 # is not the sound. The last one plays only in examinations.
 SCORE_FONTS = ("TimGM6mb.sf2", PLAIN)
 TRAINING_FONTS = ("FluidR3_GM.sf2", "sf_GMbank.sf2")
 EXAM_FONTS = ("OPL-3_FM_128M.sf2",)
-MAX_SCORE_S = 600.0  # of a song; what is longer is cut there
+LEAST_S = 2.0  # of a score, and of what is played of it: five hashes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,20 +68,6 @@ class SongFrames:
     played: list[Played]
 
 
-def frames_of(samples: Floats, rate: int, config: CqtConfig) -> Floats:
-    """Constant-Q magnitudes [n, n_bins] of samples at any rate."""
-    import soxr
-
-    return cqt.magnitudes(soxr.resample(samples, rate, config.sample_rate), config)
-
-
-def sound(song: Song, font: str) -> Floats:
-    """A song as samples at `RENDER_HZ`."""
-    if font == PLAIN:
-        return render_plainly(song, RENDER_HZ)
-    return render(song, RENDER_HZ, find_soundfont(font))
-
-
 def play(
     song: Song, font: str, seed: int, surroundings: Surroundings, config: CqtConfig
 ) -> tuple[Played, Performance]:
@@ -88,14 +75,14 @@ def play(
     performance = perform(song, seed)
     samples = sound(performance.song, font)
     heard = record(samples, surroundings, np.random.default_rng([seed, 1]))
-    found = frames_of(heard, RENDER_HZ, config)
+    found = frames_of(heard, config)
     times_s = np.arange(len(found)) * config.frame_s
     ends = {"left": np.nan, "right": np.nan}
     score_s = np.interp(times_s, performance.played_s, performance.score_s, **ends)
-    found = found[: _frames(performance.song, config)]
-    return Played(
-        font, found, (score_s / config.frame_s).astype(np.float32)[: len(found)]
-    ), performance
+    # Without what rings after its last note.
+    end = int(performance.song.duration_s / config.frame_s) + 1
+    score_frame = (score_s / config.frame_s).astype(np.float32)
+    return Played(font, found[:end], score_frame[:end]), performance
 
 
 def make_song(
@@ -103,15 +90,15 @@ def make_song(
 ) -> SongFrames:
     """A song with its performances; seeds follow from its name.
 
-    Raises: MidiError where the file cannot be read or has no notes to be heard.
+    Raises: ScoreError where the file cannot be read, or has too few notes to be heard;
+      RenderingError.
     """
-    song = read_song(path)
+    song = read_score(path)
     if song.duration_s > MAX_SCORE_S:
         song = song.where(song.end_s <= MAX_SCORE_S)
-    scores = {
-        font: frames_of(sound(song, font), RENDER_HZ, config)[: _frames(song, config)]
-        for font in SCORE_FONTS
-    }
+    if song.duration_s < LEAST_S or song.is_drum.all():
+        raise ScoreError("too-short", f"{path} lasts less than {LEAST_S:g} s")
+    scores = {font: score_magnitudes(song, config, font) for font in SCORE_FONTS}
     scores[ROLL] = piano_roll(song, config)
     fonts = [TRAINING_FONTS[n % len(TRAINING_FONTS)] for n in range(performances)] + [*EXAM_FONTS]
     first = _number(path)
@@ -119,18 +106,14 @@ def make_song(
         play(song, font, first + number, surroundings, config)[0]
         for number, font in enumerate(fonts)
     ]
+    if min(len(one.magnitudes) for one in played) * config.frame_s < LEAST_S:
+        raise ScoreError("too-short", f"{path} has parts in which nothing is played")
     return SongFrames(path.stem, scores, played)
 
 
 def _number(path: Path) -> int:
     """A number from a file's name and folder, the same everywhere."""
-    name = f"{path.parent.name}-{path.stem}"
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
-
-
-def _frames(song: Song, config: CqtConfig) -> int:
-    """Frames of a song, without what rings after its last note."""
-    return int(song.duration_s / config.frame_s) + 1
+    return int.from_bytes(hashlib.sha256(_name(path).encode()).digest()[:4], "little")
 
 
 def save_song(path: Path, song: SongFrames) -> None:
@@ -173,16 +156,21 @@ def song_files(folders: Sequence[str]) -> Iterator[Path]:
         yield from sorted(path for path in Path(folder).rglob("*.mid") if path.is_file())
 
 
+def _name(path: Path) -> str:
+    """What a song is called: files that have one folder name and one name are taken for one."""
+    return f"{path.parent.name}-{path.stem}"
+
+
 def _make(path: Path, out: Path, performances: int) -> str:
-    target = out / f"{path.parent.name}-{path.stem}.safetensors"
+    target = out / f"{_name(path)}.safetensors"
     if target.exists():
         return ""
     config = CqtConfig()
     try:
         made = make_song(path, performances, Surroundings(RENDER_HZ), config)
-    except (MidiError, RenderingError) as error:
+    except (ScoreError, RenderingError) as error:
         return str(error)
-    save_song(target, dataclasses.replace(made, name=f"{path.parent.name}-{path.stem}"))
+    save_song(target, dataclasses.replace(made, name=_name(path)))
     return ""
 
 
@@ -206,6 +194,11 @@ def make_frames(
     files = sorted(song_files(folders), key=_number)
     if not files:
         raise HashbeamError(f"no MIDI files (.mid) below {', '.join(folders)}")
+    songs = {_name(path): path for path in reversed(files)}
+    for path in files:
+        if songs[_name(path)] != path:
+            log(f"left out: {path}: has the name of {songs[_name(path)]}")
+    files = [path for path in files if songs[_name(path)] == path]
     out.mkdir(parents=True, exist_ok=True)
     with concurrent.futures.ProcessPoolExecutor(workers) as pool:
         work = {pool.submit(_make, path, out, performances): path for path in files}

@@ -27,7 +27,16 @@ KNOT_S = 0.5  # between the knots of a drifting tempo: faster changes are not te
 DRIFT_WAVES = 4  # sines whose sum the drift is
 DRIFT_PERIOD_S = (8.0, 60.0)  # of each: from a phrase to a section
 LOWEST, HIGHEST = 24, 103  # pitches that a transposed track must stay within: C1 to G7
-PROGRAMS = 112  # of General MIDI that are instruments; the rest are gunshots and birds
+# Programs of General MIDI that play the notes that are written: not harmonics of a guitar, timpani,
+# orchestra hits, synthetic rain, gunshots and birds.
+PROGRAMS = tuple(n for n in range(112) if n not in (31, 47, 55, *range(96, 104)))
+# Highest pitches of programs that FluidR3_GM.sf2 has no samples for above, where that is below C6:
+# FluidSynth is silent there (rendered note by note with each of the soundfonts).
+REACH = {
+    **{28: 84, 33: 84, 34: 84, 35: 84, 36: 84, 37: 84},  # guitars and basses
+    **{43: 58, 58: 73, 65: 85, 67: 72, 69: 85, 70: 85},  # contrabass, tuba, low reeds
+}
+MOMENT_S = 0.05  # notes that begin closer together begin at one moment
 ENOUGH_NOTES = 20  # a crop with fewer is drawn again, this often
 CROP_DRAWS = 20
 
@@ -40,6 +49,8 @@ class Changes:
       tempo: largest change of tempo, as a share; 0.1 is 10 % faster or slower.
       drift: chance that the tempo drifts, instead of being another constant one.
       missing: chance of each track to be left out; one with notes always stays.
+      left: share of the moments at which notes begin that must stay: what plays the chords of a
+        song and not its tune is no recording of it.
       extra: chance of each of bass, pad and drums to join.
       octave: chance of each track to be played an octave higher or lower.
       program: chance of each track to be played on another instrument.
@@ -52,6 +63,7 @@ class Changes:
     tempo: float = 0.1
     drift: float = 0.7
     missing: float = 0.25
+    left: float = 0.5
     extra: float = 0.3
     octave: float = 0.2
     program: float = 0.7
@@ -61,7 +73,7 @@ class Changes:
     crop_s: tuple[float, float] | None = (30.0, 60.0)
 
 
-SCORE = Changes(0, 0, 0, 0, 0, 0, 0, 0, 0, None)
+SCORE = Changes(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,19 +188,22 @@ def _arrange(
     missing = {track for track in tracks if rng.random() < changes.missing}
     stays = int(rng.choice(pitched)) if pitched else -1
     missing.discard(stays)
+    missing -= _needed(song.where(heard & ~song.is_drum), missing, changes.left)
     extras = [name for name in EXTRAS if rng.random() < changes.extra]
     pitch, program = song.pitch.copy(), song.program.copy()
     for track in tracks:
         notes = (song.track == track) & ~song.is_drum
         moved, other = rng.random() < changes.octave, rng.random() < changes.program
-        step, instrument = int(rng.choice([-12, 12])), int(rng.integers(0, PROGRAMS))
+        step, instrument = int(rng.choice([-12, 12])), PROGRAMS[int(rng.integers(len(PROGRAMS)))]
         if track in missing or not notes.any():
             continue
-        moved &= bool(pitch[notes].min() + step >= LOWEST and pitch[notes].max() + step <= HIGHEST)
+        lowest, highest = int(pitch[notes].min()), int(pitch[notes].max())
+        moved &= bool(lowest + step >= LOWEST and highest + step <= HIGHEST)
         if moved:
             pitch[notes] += step
             said.append(f"track {track} {step:+d}")
-        if other:
+        # Who cannot play a track leaves it to the one who has it.
+        if other and highest + step * moved <= REACH.get(instrument, HIGHEST):
             program[notes] = instrument
             said.append(f"track {track} on program {instrument}")
     arranged = dataclasses.replace(song, pitch=pitch, program=program)
@@ -207,6 +222,19 @@ def _arrange(
             said.append(f"with {name}")
     said += [f"without track {track}" for track in sorted(missing)]
     return arranged, said
+
+
+def _needed(song: Song, missing: set[int], left: float) -> set[int]:
+    """Tracks that may not be missing, so that enough of the moments stay when notes begin."""
+    moments = np.round(song.start_s / MOMENT_S).astype(np.int64)
+    least, needed = left * np.unique(moments).size, set[int]()
+
+    def staying(without: set[int]) -> int:
+        return int(np.unique(moments[~np.isin(song.track, sorted(without))]).size)
+
+    while missing - needed and staying(missing - needed) < least:
+        needed.add(max(sorted(missing - needed), key=lambda one: staying(missing - needed - {one})))
+    return needed
 
 
 def _by_hand(song: Song, changes: Changes, rng: np.random.Generator) -> tuple[Song, list[str]]:

@@ -13,9 +13,10 @@ import torch
 
 from hashing.errors import HashbeamError
 from hashing.models import Model
+from hashing.scores import RENDERED, ROLL
 from hashing.training.sequences.corpus import CHOOSE, EXAM, LEARN, Song, load_songs
 from hashing.training.sequences.export import export
-from hashing.training.sequences.features import ROLL, make_frames
+from hashing.training.sequences.features import EXAM_FONTS, make_frames
 from hashing.training.sequences.settings import SequenceTraining
 from hashing.training.sequences.training import train_embeddings, train_hashes
 
@@ -52,13 +53,20 @@ def train_sequence(
     A tenth of the songs, by their names, is neither learned nor chosen from: ``examined_by`` of the
     model's ``config.json`` names them, and ``hashbeam evaluate midi`` asks for them.
 
-    Raises: HashbeamError: too few songs, or no FluidSynth to render them with.
+    Raises: HashbeamError: too few songs, no FluidSynth to render them with, or frames in `work`
+      that were made otherwise.
     """
     started = time.monotonic()
     torch.set_num_threads(recipe.threads)
     frames = work / "frames"
     make_frames(recipe.midi, frames, recipe.performances, recipe.workers, log)
     songs = load_songs(frames, log)
+    wanted = set(recipe.training.scores), recipe.performances + len(EXAM_FONTS)
+    if any(wanted[0] - set(song.scores) or len(song.played) != wanted[1] for song in songs):
+        raise HashbeamError(
+            f"{frames} holds songs with other scores or another number of performances: remove it, "
+            "or name another folder with --work"
+        )
     by_role = {role: [song for song in songs if song.role == role] for role in ROLES}
     if len(by_role[LEARN]) < LEAST_SONGS or not by_role[CHOOSE]:
         raise HashbeamError(
@@ -70,7 +78,7 @@ def train_sequence(
     figures = {name: round(value, 4) for name, value in figures.items()}
     story = _story(recipe, by_role)
     card = sequence_card(recipe, story, figures, time.monotonic() - started)
-    score = ROLL if recipe.training.scores == (ROLL,) else "rendered"
+    score = ROLL if recipe.training.scores == (ROLL,) else RENDERED
     return export(out, network, head, {"training": story, "figures": figures}, card, score)
 
 

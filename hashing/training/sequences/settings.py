@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hashing.training.sequences.features import ROLL, SCORE_FONTS
+from hashing.scores import ROLL
+from hashing.training.sequences.features import SCORE_FONTS
 from hashing.training.sequences.networks import (
     EmbeddingPair,
     EmbeddingSize,

@@ -173,15 +173,16 @@ def train_embeddings(
         batch = draw_pairs(
             learn, rng, settings.embed_batch, frames, down, spoiling, 0.0, settings.scores
         )
-        return batch.audio, batch.score
+        # The score's window begins up to a quarter later, and ends up to a quarter earlier.
+        return batch.audio, batch.score, rng.random(2)
 
-    def loss(audio: torch.Tensor, score: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(
+        audio: torch.Tensor, score: torch.Tensor, cut: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, float]]:
         half = torch.autocast(audio.device.type, torch.bfloat16, enabled=settings.half_precision)
         with torch.no_grad(), half:
             heard, read = network(audio, "audio")[0].float(), network(score, "score")[0].float()
-        shift = len(read[0]) // 4
-        # The score's window begins up to a quarter later, or ends up to a quarter earlier.
-        first, last = (int(torch.randint(0, shift + 1, ())) for _ in range(2))
+        first, last = (int(share * (len(read[0]) // 4 + 1)) for share in cut.tolist())
         part = read[:, first : len(read[0]) - last]
         one, other = state.network(heard, "audio"), state.network(part, "score")
         return embedding_loss(one, other, settings)

@@ -420,7 +420,7 @@ def beginnings(
     return found
 
 
-@settings(max_examples=800 if SLOW else 40, deadline=None, derandomize=True)
+@settings(max_examples=800 if SLOW else 25, deadline=None, derandomize=True)
 @given(etags=st.booleans(), sequence=st.lists(steps, min_size=1, max_size=6))
 def test_any_sequence_ends_like_an_index_of_the_last_catalogue(
     beginnings: dict[bool, tuple[Life, Path]],

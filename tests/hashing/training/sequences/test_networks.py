@@ -88,8 +88,8 @@ def solved(attention: bool, length: int, steps: int) -> float:
 
 def test_attention_finds_two_of_many_where_the_mean_does_not() -> None:
     """The addition problem of Raffel and Ellis (2016)."""
-    assert solved(attention=True, length=200, steps=300) > 0.9
-    assert solved(attention=False, length=200, steps=300) < 0.5
+    assert solved(attention=True, length=100, steps=150) > 0.9
+    assert solved(attention=False, length=100, steps=150) < 0.5
 
 
 def test_foreign_pairs_are_pushed_to_the_margin_and_no_further() -> None:

@@ -13,7 +13,7 @@ from midi_files import made_up_song
 from hashing.conditions import Surroundings
 from hashing.midi import Song
 from hashing.training.sequences.accompaniment import EXTRAS, harmonies
-from hashing.training.sequences.performances import SCORE, Changes, perform, record
+from hashing.training.sequences.performances import REACH, SCORE, Changes, perform, record
 
 SONGS = [made_up_song(seed, 10.0 * (1 + seed), 1 + seed, drums=seed > 0) for seed in range(8)]
 seeds = st.integers(0, 2**32)
@@ -63,9 +63,17 @@ def test_a_seed_is_a_performance(song: Song, seed: int) -> None:
 
 @given(songs, seeds)
 def test_something_with_pitch_is_always_played(song: Song, seed: int) -> None:
-    made = perform(song, seed, Changes(missing=1.0, extra=0.0))
+    made = perform(song, seed, Changes(missing=1.0, left=0.0, extra=0.0))
     assert (~made.song.is_drum).any()
     assert np.unique(made.song.track).size == 1
+
+
+@given(songs, seeds)
+def test_half_of_the_moments_stay_when_notes_begin(song: Song, seed: int) -> None:
+    made = perform(song, seed, Changes(missing=0.9, extra=0.0, dropped=0.0, crop_s=None))
+    stays = np.isin(song.track, np.unique(made.song.track)) & ~song.is_drum
+    moments = np.round(song.start_s / 0.05)
+    assert 2 * np.unique(moments[stays]).size >= np.unique(moments[~song.is_drum]).size
 
 
 @given(songs, seeds)
@@ -94,6 +102,31 @@ def test_low_tracks_are_not_played_below_what_is_heard() -> None:
     low = dataclasses.replace(song, pitch=song.pitch - 40)
     made = perform(low, 1, dataclasses.replace(SCORE, octave=1.0))
     assert set((made.song.pitch - low.pitch).tolist()) <= {0, 12}
+
+
+def test_nobody_plays_what_their_instrument_does_not_reach() -> None:
+    """FluidSynth would be silent: whole performances were, of a contrabass alone."""
+    song = SONGS[3]
+    high = dataclasses.replace(song, pitch=np.where(song.is_drum, song.pitch, song.pitch % 12 + 74))
+    only = dataclasses.replace(SCORE, octave=0.5, program=1.0)
+    played = set()
+    for seed in range(300):
+        made = perform(high, seed, only).song
+        for track in range(4):
+            mine = made.track == track
+            program = int(made.program[mine][0])
+            played.add(program)
+            assert not mine[~made.is_drum].any() or made.pitch[mine].max() <= REACH.get(
+                program, 103
+            )
+    assert 43 not in played
+    # Who reaches it still plays, high or low.
+    assert {0, 33, 40, 73} <= played
+    low = dataclasses.replace(song, pitch=np.where(song.is_drum, song.pitch, 40))
+    programs = {
+        int(p) for seed in range(150) for p in np.unique(perform(low, seed, only).song.program)
+    }
+    assert set(REACH) <= programs
 
 
 @pytest.mark.parametrize("name", EXTRAS)

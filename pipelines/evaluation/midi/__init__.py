@@ -1,0 +1,1 @@
+"""How well MIDI files find their recordings."""
