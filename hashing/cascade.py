@@ -8,6 +8,7 @@ comparing sequences", 2016, chapter 7).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -111,23 +112,37 @@ def nearest(
     return rows, scores[rows]
 
 
-def confidence(score: float) -> float:
-    """How sure it is that a score and a recording are one song, 0 to 1, by their path.
+def confidences(scores: Sequence[float]) -> list[float]:
+    """How sure it is that each candidate is the recording of a score, 0 to 1.
+
+    What counts is how far a candidate stands out from the next best ones: where a tune shares its
+    chords with others, all of these are near, and none is sure. Two copies of one recording among
+    the candidates do each other little harm, since several others are looked at.
 
     Args:
-      score: of the path of their steps (`hashing.matched.Matched.coarse`): its cost by its length,
-        by what is usual in the box around it.
+      scores: of the paths of all candidates of one score (`hashing.matched.Matched.coarse`): cost
+        by length, by what is usual in the box around the path; the less the better.
 
-    A logistic curve, fitted to the best candidates of 151 songs that the shipped model was chosen
-    by, recorded with two soundfonts, among 2,000 recordings with and without the true one, and
-    moved until 0.5 was above nearly all foreign ones (`hashbeam evaluate midi` tells the share). It
-    says the same in any catalogue, since it looks at nothing but the two.
+    A logistic curve, fitted to the candidates of 151 songs that the shipped model was chosen by,
+    recorded with two soundfonts, among 2,000 recordings with and without the true one, and moved
+    until nearly all foreign ones were below 0.5 (`hashbeam evaluate midi` tells the share).
 
-    >>> [round(confidence(score), 2) for score in (0.2, 0.42, 0.8)]
-    [0.99, 0.5, 0.0]
+    >>> [round(one, 2) for one in confidences([0.3, 0.85, 0.86, 0.9, 0.88, 0.87])]
+    [0.98, 0.01, 0.01, 0.0, 0.0, 0.01]
+    >>> round(confidences([0.3])[0], 2), confidences([])
+    (0.97, [])
     """
-    return float(1.0 / (1.0 + np.exp(CONFIDENCE_SLOPE * (score - CONFIDENCE_MIDDLE))))
+    found = []
+    for number, score in enumerate(scores):
+        others = sorted([*scores[:number], *scores[number + 1 :]])[:CROWD]
+        others += [FOREIGN_SCORE] * (CROWD - len(others))
+        margin = sum(others) / CROWD - score
+        logit = CONFIDENCE_BIAS - score + CONFIDENCE_SLOPE * margin
+        found.append(float(1.0 / (1.0 + np.exp(-logit))))
+    return found
 
 
-# Of `confidence`: the score at which it is one half, and how steeply it falls there.
-CONFIDENCE_MIDDLE, CONFIDENCE_SLOPE = 0.42, 20.0
+# Of `confidences`: how many of the next best candidates are looked at, what one scores that is not
+# there (the median of foreign ones), and the curve.
+CROWD, FOREIGN_SCORE = 5, 0.85
+CONFIDENCE_BIAS, CONFIDENCE_SLOPE = -3.0, 12.2

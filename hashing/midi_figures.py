@@ -10,14 +10,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hashing.alignment import align, hash_scores
-from hashing.cascade import CascadeSettings, confidence, likeness, nearest
+from hashing.cascade import CascadeSettings, confidences, likeness, nearest
 from hashing.matched import match
 from hashing.sequence_baselines import Summaries, summary, thresholded
 from hashing.sequences import SequenceFeatures, TrackSequence
@@ -49,10 +49,16 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Laid:
-    """A score along a recording: `order`, the less the better; confidence; the map of times."""
+    """A score along a recording.
+
+    Attributes:
+      order: the less, the better.
+      confidence: None where it depends on the other candidates (`hashing.cascade.confidences`).
+      score_s, recording_s: the map of times.
+    """
 
     order: float
-    confidence: float
+    confidence: float | None
     score_s: Seconds
     recording_s: Seconds
 
@@ -124,8 +130,7 @@ def lay_at_two_scales(
 ) -> Laid:
     """As ``hashbeam match-midi`` lays them (`hashing.matched`)."""
     found = match(score, recording, features)
-    cost = found.coarse.score
-    return Laid(cost, confidence(cost), found.score_s, found.recording_s)
+    return Laid(found.coarse.score, None, found.score_s, found.recording_s)
 
 
 def lay_frames(score: TrackSequence, recording: TrackSequence, features: SequenceFeatures) -> Laid:
@@ -227,18 +232,29 @@ def decide(asked: Asked, found: Found, lay: Callable[[int], Laid]) -> Decision:
     seconds = time.process_time() - started
     own = laid[asked.truth] if asked.truth in laid else lay(asked.truth)
     others = {n: laid[n] if n in laid else lay(n) for n in found.others.tolist()}
-    other = max(others, key=lambda number: others[number].confidence, default=-1)
+    absent = _sure(others)
+    other = max(absent, key=lambda number: absent[number], default=-1)
     order = sorted(laid, key=lambda number: (laid[number].order, found.bits[number], number))
+    sure = _sure({**laid, asked.truth: own})
     return Decision(
         order[0] if order else -1,
-        laid[order[0]].confidence if order else 0.0,
+        sure[order[0]] if order else 0.0,
         order.index(asked.truth) + 1 if asked.truth in laid else 0,
-        own.confidence,
+        sure[asked.truth],
         other,
-        others[other].confidence if others else 0.0,
+        absent[other] if absent else 0.0,
         alignment_error(own, asked),
         seconds,
     )
+
+
+def _sure(laid: Mapping[int, Laid]) -> dict[int, float]:
+    """The confidence in each of the candidates of one score."""
+    by_crowd = confidences([one.order for one in laid.values()])
+    return {
+        number: crowd if one.confidence is None else one.confidence
+        for (number, one), crowd in zip(laid.items(), by_crowd, strict=True)
+    }
 
 
 def alignment_error(laid: Laid, asked: Asked) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hashing.cascade import confidence
+from hashing.cascade import confidences
 from hashing.matched import match
 from hashing.midi import MidiError, aligned_midi
 from hashing.scores import ScoreError
@@ -102,6 +102,10 @@ def _align_all(
             row = align_pair(scores[one["query"]], recording, features)
             kept = {name: one[name] for name in ("track_id", "hash_score", "likeness")}
             rows[one["query"]].append({**row, **kept})
+    for own in rows.values():
+        sure = confidences([row["path_score"] for row in own])
+        for row, score in zip(own, sure, strict=True):
+            row["score"] = score
 
 
 def align_pair(
@@ -110,14 +114,13 @@ def align_pair(
     """What a match says of how a score and a recording lie along one another.
 
     Returns:
-        `score`, the confidence, 0 to 1; `path_score`, what it stands on; `alignment` as pairs of
-        seconds; `query_start_s` and `query_end_s`, the part of the score that the recording has;
-        `offset_s`, the time of the recording at which the score begins, or would.
+        `path_score`, which tells how good the alignment is; `alignment` as pairs of seconds;
+        `query_start_s` and `query_end_s`, the part of the score that the recording has; `offset_s`,
+        the time of the recording at which the score begins, or would.
     """
     found = match(score, recording, features)
     times_s = np.round(np.stack(thinned(found.score_s, found.recording_s), axis=1), 4)
     return {
-        "score": confidence(found.coarse.score),
         "path_score": found.coarse.score,
         "offset_s": round(float(times_s[0, 1] - times_s[0, 0]), 3),
         "query_start_s": round(float(times_s[0, 0]), 3),

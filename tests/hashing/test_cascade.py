@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hashing.alignment import hash_score
-from hashing.cascade import CascadeSettings, confidence, likeness, nearest
+from hashing.cascade import CascadeSettings, confidences, likeness, nearest
 from hashing.errors import UsageError
 
 
@@ -68,11 +68,15 @@ def test_candidates_are_the_best_that_are_long_enough(seed: int) -> None:
     assert bits.tolist() == [score for score, _ in wanted]
 
 
-def test_confidence_falls_with_the_cost_of_the_path() -> None:
-    found = [confidence(score) for score in np.linspace(0, 1.2, 50)]
+def test_confidence_falls_with_the_cost_of_the_path_and_where_others_are_as_good() -> None:
+    crowd = [0.8, 0.81, 0.82, 0.83, 0.84, 0.9]
+    found = [confidences([score, *crowd])[0] for score in np.linspace(0, 1.2, 50)]
     assert (np.diff(found) < 0).all()
     assert found[0] > 0.99
     assert found[-1] < 0.01
+    # Among tunes over the same chords none is sure; a copy of the same recording does little harm.
+    assert max(confidences([0.4, 0.42, 0.43, 0.45, 0.46, 0.47])) < 0.1
+    assert min(confidences([0.3, 0.3, *crowd])[:2]) > 0.8
 
 
 @pytest.mark.parametrize(
