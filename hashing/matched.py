@@ -61,13 +61,6 @@ def match(score: TrackSequence, recording: TrackSequence, features: SequenceFeat
     return Matched(coarse, times[0], times[1])
 
 
-def align_steps(
-    score: TrackSequence, recording: TrackSequence, features: SequenceFeatures
-) -> Alignment:
-    """The alignment of the steps alone, for its confidence; errors as of `match`."""
-    return _coarse(score, recording, features)[0]
-
-
 def _coarse(
     score: TrackSequence, recording: TrackSequence, features: SequenceFeatures
 ) -> tuple[Alignment, Floats, Floats]:
@@ -102,7 +95,7 @@ def refine(
     Returns:
       [l, 2], frames of both, none falling.
     """
-    from hashing import alignment_kernels
+    from hashing import band_kernel
 
     first, last = (
         coarse[0] * downsampling,
@@ -123,7 +116,7 @@ def refine(
     ahead = BAND * np.arange(len(rows))
     starts = np.maximum.accumulate((starts - ahead)[::-1])[::-1] + ahead
     room = np.empty((2 * (len(rows) + len(y)) + 4 * BAND, 2), np.int32)
-    begin = alignment_kernels.within_band(
+    begin = band_kernel.within_band(
         np.ascontiguousarray(x[rows]), np.ascontiguousarray(y), starts, 2 * BAND + 1,
         BAND_PENALTY, room,
     )  # fmt: skip

@@ -16,7 +16,13 @@ from hashing.cqt import A4, A4_HZ, CqtConfig
 from hashing.errors import HashbeamError
 from hashing.midi import MidiError, Song, parse_song, read_bytes
 from hashing.piano_rolls import piano_roll
-from hashing.rendering import RenderingError, find_soundfont, render, render_plainly
+from hashing.rendering import (
+    RenderingError,
+    find_soundfont,
+    fluidsynth_command,
+    render,
+    render_plainly,
+)
 
 Floats = npt.NDArray[np.float32]
 
@@ -201,6 +207,17 @@ def check_soundfont(soundfont: str | Path | None) -> None:
     """Raises `RenderingError` where a soundfont is named that is none; for a job to ask first."""
     if soundfont != PLAIN:
         find_soundfont(soundfont)
+
+
+def played_by(soundfont: str | Path | None) -> list[str | int]:
+    """What songs are played by, to tell two runs apart: name and bytes of a soundfont, or `PLAIN`.
+
+    Raises: RenderingError where a soundfont is named that is none.
+    """
+    found = None if soundfont == PLAIN else find_soundfont(soundfont)
+    if found is None or fluidsynth_command() is None:
+        return [PLAIN]
+    return [found.name, found.stat().st_size]
 
 
 def _said(source: str | Path | bytes, name: str | None) -> str:

@@ -12,7 +12,6 @@ if __name__ == "__main__":
     sys.exit(main(["match-midi", *sys.argv[1:]]))
 
 import argparse
-import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -190,6 +189,7 @@ def _prepare(options: MatchOptions, manifest: Manifest, midi: MidiFolder) -> Mat
     """The job, and its folder: a new one, or one with an unfinished run of the same job."""
     import pyarrow as pa
 
+    from hashing.scores import played_by
     from pipelines import parquet
     from pipelines.job_folder import claim
     from pipelines.matching import job as of_job
@@ -197,14 +197,13 @@ def _prepare(options: MatchOptions, manifest: Manifest, midi: MidiFolder) -> Mat
     from pipelines.matching.recordings import find_files
 
     made_by = manifest.also["sequence"]
-    listing = json.dumps([midi.paths, midi.sizes]).encode()
     identity = [
         manifest.version,
         manifest.created,
         manifest.catalog_digest,
         made_by["digest"],
-        hashlib.sha256(listing).hexdigest(),
-        options.soundfont,
+        midi.digest,
+        played_by(options.soundfont),
         *(options.share, options.candidates, options.top, options.min_score, options.aligned),
     ]
     claim(

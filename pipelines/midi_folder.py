@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import stat
 from pathlib import PurePosixPath
@@ -45,6 +46,14 @@ class MidiFolder:
     paths: list[str]
     sizes: list[int]
     skipped: list[Skipped]
+
+    @property
+    def digest(self) -> str:
+        """What tells this folder from another one, or from itself with other files in it."""
+        listed = hashlib.sha256()
+        for path, size in zip(self.paths, self.sizes, strict=True):
+            listed.update(f"{path}\0{size}\0".encode())
+        return listed.hexdigest()
 
 
 def find_midi(folder: str) -> MidiFolder:

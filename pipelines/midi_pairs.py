@@ -121,7 +121,7 @@ def find_pairs(options: PairsOptions, beam_args: Sequence[str] = ()) -> dict[str
     from pipelines.midi_folder import find_midi
     from pipelines.pairing import candidates
     from pipelines.pairing.results import publish
-    from pipelines.pairing.transforms import AlignPairs, ReadFiles
+    from pipelines.pairing.transforms import AlignParts, ReadParts
     from pipelines.runner import make_pipeline_options
 
     started = time.time()
@@ -134,7 +134,7 @@ def find_pairs(options: PairsOptions, beam_args: Sequence[str] = ()) -> dict[str
         job.files_path, pa.table({"midi_path": folder.paths}), row_group_size=FILES_PER_PART
     )
     read_parts = parts_of(len(folder.paths), FILES_PER_PART)
-    resumed = _run_stage(job, "read", read_parts, ReadFiles, pipeline_options)
+    resumed = _run_stage(job, "read", read_parts, ReadParts, pipeline_options)
     read = candidates.collect(job, read_parts)
     repeats = candidates.find_repeated(job, read.readable)
     left = [file for file in read.readable if file.path not in repeats]
@@ -142,7 +142,7 @@ def find_pairs(options: PairsOptions, beam_args: Sequence[str] = ()) -> dict[str
     parts = parts_of(todo.num_rows, PAIRS_PER_PART)
     if parts:
         parquet.write_table(job.todo_path, todo, row_group_size=PAIRS_PER_PART)
-    resumed += _run_stage(job, "align", parts, AlignPairs, pipeline_options)
+    resumed += _run_stage(job, "align", parts, AlignParts, pipeline_options)
     skipped = [
         {"midi_path": one.path, "stage": "find", "error": one.kind, "message": one.message}
         for one in folder.skipped
@@ -173,8 +173,9 @@ def find_pairs(options: PairsOptions, beam_args: Sequence[str] = ()) -> dict[str
     return summary
 
 
-def _run_stage(job: PairsJob, stage: str, parts: int, transform: Any, pipeline_options: Any) -> int:
+def _run_stage(job: PairsJob, stage: str, parts: int, do: Any, pipeline_options: Any) -> int:
     """Finishes the parts of a stage; returns how many were finished before."""
+    from pipelines.pairing.transforms import EachPart
     from pipelines.progress import Progress, shows_progress
     from pipelines.runner import run_pipeline
 
@@ -184,6 +185,6 @@ def _run_stage(job: PairsJob, stage: str, parts: int, transform: Any, pipeline_o
     if missing:
         with Progress(parts, lambda: job.finished(stage, parts), unit=f"{stage} part", show=show):
             run_pipeline(
-                lambda pipeline: pipeline | stage >> transform(job, missing), pipeline_options
+                lambda pipeline: pipeline | stage >> EachPart(do(job), missing), pipeline_options
             )
     return parts - len(missing)

@@ -203,6 +203,22 @@ class Graph:
         return bytes(model.SerializeToString())
 
 
+def folded(layer: Any, norm: Any) -> tuple[Floats, Floats]:
+    """A convolution over time with what normalises its batches: a scale and a shift afterwards.
+
+    Args:
+      layer: a torch convolution without a bias of its own, weight [out, in, width].
+      norm: the normalisation of its outputs, as it is after training.
+
+    Returns:
+      weight and bias [out].
+    """
+    state = {name: value.detach().cpu().numpy() for name, value in norm.state_dict().items()}
+    gain = state["weight"] / np.sqrt(state["running_var"] + np.float32(norm.eps))
+    weight = layer.weight.detach().cpu().numpy() * gain[:, None, None]
+    return weight, state["bias"] - state["running_mean"] * gain
+
+
 def append_linear(encoder: bytes, weights: Floats, bias: Floats) -> bytes:
     """An encoder's graph with ``responses = embedding @ weights + bias`` as its first output.
 

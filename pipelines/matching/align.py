@@ -21,6 +21,7 @@ from pipelines.matching.job import ALIGN, FORMAT_VERSION, MatchJob, Task
 from pipelines.matching.queries import failure, open_part, write_failures
 from pipelines.midi_folder import read_midi_file
 from pipelines.sequence_files import GROUP_TRACKS, sequences_of
+from pipelines.time_maps import ALIGNMENT, as_rows
 
 MATCHES = pa.schema(
     [
@@ -34,10 +35,7 @@ MATCHES = pa.schema(
         ("offset_s", pa.float64()),
         ("query_start_s", pa.float64()),
         ("query_end_s", pa.float64()),
-        (
-            "alignment",
-            pa.list_(pa.struct([("midi_s", pa.float32()), ("audio_s", pa.float32())])),
-        ),
+        ("alignment", ALIGNMENT),
     ]
 )
 
@@ -125,7 +123,7 @@ def align_pair(
         "offset_s": round(float(times_s[0, 1] - times_s[0, 0]), 3),
         "query_start_s": round(float(times_s[0, 0]), 3),
         "query_end_s": round(float(times_s[-1, 0]), 3),
-        "alignment": [{"midi_s": one, "audio_s": other} for one, other in times_s.tolist()],
+        "alignment": as_rows(*times_s.T.tolist()),
     }
 
 

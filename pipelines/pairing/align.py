@@ -22,6 +22,7 @@ from pipelines import io, parquet
 from pipelines.midi_folder import read_midi_file
 from pipelines.options import MAX_TRACK_HOURS
 from pipelines.pairing.job import FAILURES, MAX_CELLS, PAIRS, SHORTEST_S, PairsJob
+from pipelines.time_maps import as_rows
 
 Floats = npt.NDArray[np.float32]
 Ear = Callable[[str], Floats]
@@ -112,8 +113,7 @@ def lay_along(score: Floats, recording: Floats, min_confidence: float) -> dict[s
     alignment = None
     if found.confidence >= min_confidence:
         midi_s, audio_s = time_pairs(found.path, CONFIG.frame_s)
-        pairs = zip(midi_s.tolist(), audio_s.tolist(), strict=True)
-        alignment = [{"midi_s": one, "audio_s": other} for one, other in pairs]
+        alignment = as_rows(midi_s.tolist(), audio_s.tolist())
     return {"confidence": round(found.confidence, 6), "alignment": alignment}
 
 

@@ -17,13 +17,13 @@ import hashlib
 import pyarrow as pa
 
 from hashing.errors import CatalogError
-from hashing.rendering import find_soundfont, fluidsynth_command
-from hashing.scores import MAX_SCORE_S, PLAIN
+from hashing.scores import MAX_SCORE_S, played_by
 from hashing.titles import LEAST_SCORE, MOST
 from pipelines import io
 from pipelines.catalog import catalog_digest
 from pipelines.job_folder import claim
 from pipelines.midi_folder import MidiFolder
+from pipelines.time_maps import ALIGNMENT
 
 FORMAT_VERSION = 1
 
@@ -36,7 +36,6 @@ SHORTEST_S = 11.0
 # Cells of an alignment, 5 bytes each, or 0.75 GB: ten minutes against nine.
 MAX_CELLS = 150_000_000
 
-ALIGNMENT = pa.list_(pa.struct([("midi_s", pa.float32()), ("audio_s", pa.float32())]))
 PAIRS = pa.schema(
     [
         ("midi_path", pa.string()),
@@ -135,16 +134,13 @@ def prepare(options: PairsOptions, catalog: pa.Table, folder: MidiFolder) -> Pai
 
     Raises: HashbeamError where the folder holds anything else, or is finished.
     """
-    listed = hashlib.sha256()
-    for path, size in zip(folder.paths, folder.sizes, strict=True):
-        listed.update(f"{path}\0{size}\0".encode())
     names = hashlib.sha256()
     for column in ("title", "artist_name"):
         if column in catalog.column_names:
             names.update(repr(catalog[column].to_pylist()).encode())
     identity = [
-        *(catalog_digest(catalog), names.hexdigest(), listed.hexdigest()),
-        *(options.min_confidence, _sound(options.soundfont)),
+        *(catalog_digest(catalog), names.hexdigest(), folder.digest),
+        *(options.min_confidence, played_by(options.soundfont)),
         [SHORTEST_S, MAX_SCORE_S, MAX_CELLS, LEAST_SCORE, MOST, FILES_PER_PART, PAIRS_PER_PART],
     ]
     claim(
@@ -155,11 +151,3 @@ def prepare(options: PairsOptions, catalog: pa.Table, folder: MidiFolder) -> Pai
         others="pairs of another catalogue or folder, or found with other options",
     )
     return PairsJob(options)
-
-
-def _sound(soundfont: str | None) -> list[str | int]:
-    """What songs are rendered with."""
-    found = None if soundfont == PLAIN else find_soundfont(soundfont)
-    if found is None or fluidsynth_command() is None:
-        return [PLAIN]
-    return [found.name, found.stat().st_size]

@@ -22,15 +22,15 @@ from pipelines.pairing.read import read_part
 
 
 @dataclasses.dataclass
-class ReadFiles(beam.PTransform[Any, Any]):
-    """Parts of the MIDI files → files that say what they hold.
+class EachPart(beam.PTransform[Any, Any]):
+    """Parts of a stage → files of what came of them.
 
     Attributes:
-        job: what the workers must know.
+        do: what is done with each: `ReadParts` or `AlignParts`.
         parts: numbers of those that are not finished.
     """
 
-    job: PairsJob
+    do: beam.DoFn
     parts: Sequence[int]
 
     def expand(self, pbegin: Any) -> Any:
@@ -38,36 +38,15 @@ class ReadFiles(beam.PTransform[Any, Any]):
         return (
             pbegin
             | "parts" >> beam.Create(list(self.parts), reshuffle=False)
-            # Moves one number a part; without it one worker would read them all.
+            # Moves one number a part; without it one worker would do them all.
             | "spread parts" >> beam.Reshuffle()
-            | "read" >> beam.ParDo(_ReadParts(self.job))
+            | "do" >> beam.ParDo(self.do)
         )
 
 
-@dataclasses.dataclass
-class AlignPairs(beam.PTransform[Any, Any]):
-    """Parts of the candidates → files of their alignments.
+class ReadParts(beam.DoFn):
+    """Parts of the MIDI files → files that say what they hold."""
 
-    Attributes:
-        job: what the workers must know.
-        parts: numbers of those that are not finished.
-    """
-
-    job: PairsJob
-    parts: Sequence[int]
-
-    def expand(self, pbegin: Any) -> Any:
-        """The steps."""
-        return (
-            pbegin
-            | "parts" >> beam.Create(list(self.parts), reshuffle=False)
-            # Moves one number a part; without it one worker would align them all.
-            | "spread parts" >> beam.Reshuffle()
-            | "align" >> beam.ParDo(_AlignParts(self.job))
-        )
-
-
-class _ReadParts(beam.DoFn):
     def __init__(self, job: PairsJob) -> None:
         self._job = job
 
@@ -79,8 +58,11 @@ class _ReadParts(beam.DoFn):
         yield part
 
 
-class _AlignParts(beam.DoFn):
-    """One decoder a worker: a child process, since a broken file may crash or hang it."""
+class AlignParts(beam.DoFn):
+    """Parts of the candidates → files of their alignments.
+
+    One decoder a worker: a child process, since a broken file may crash or hang it.
+    """
 
     def __init__(self, job: PairsJob) -> None:
         self._job = job

@@ -19,7 +19,7 @@ from hashing.training.artists.networks import (
     length_padding,
     pool_padding,
 )
-from hashing.training.export import Graph
+from hashing.training.export import Graph, folded
 
 Floats = npt.NDArray[np.float32]
 
@@ -64,7 +64,7 @@ def _classifier(graph: Graph, network: ArtistClassifier) -> tuple[str, int]:
     value, width = _compressed(graph, network.bands, network.frames), 0
     layers = zip(network.convolutions, network.norms, (*CLASSIFIER_POOLS, 1), strict=True)
     for i, (layer, norm, pool) in enumerate(layers):
-        weight, bias = _folded(layer, norm)
+        weight, bias = folded(layer, norm)
         names = [graph.weight(f"kernel_{i}", weight), graph.weight(f"bias_{i}", bias)]
         pads = list(length_padding(weight.shape[2]))
         value = graph.add("Conv", [value, *names], f"sum_{i}", pads=pads)
@@ -91,14 +91,6 @@ def _compressed(graph: Graph, *shape: int) -> str:
     return graph.add(
         "Div", [graph.add("Sub", [value, names["centre"]], "off"), names["spread"]], "x"
     )
-
-
-def _folded(layer: Any, norm: Any) -> tuple[Floats, Floats]:
-    """A convolution with what normalises its batches, which is a scale and a shift afterwards."""
-    state = {name: _array(value) for name, value in norm.state_dict().items()}
-    gain = state["weight"] / np.sqrt(state["running_var"] + np.float32(norm.eps))
-    weight = _array(layer.weight) * gain[:, None, None]
-    return weight, state["bias"] - state["running_mean"] * gain
 
 
 def _array(value: Any) -> Floats:

@@ -13,7 +13,7 @@ import torch
 
 from hashing.models import SEQUENCE_KIND, Model, save_model
 from hashing.sequences import BITS, SIDES, SequenceFeatures
-from hashing.training.export import Graph
+from hashing.training.export import Graph, folded
 from hashing.training.sequences.networks import (
     POOLED,
     Attention,
@@ -46,7 +46,7 @@ def trunk_graph(trunk: Trunk) -> bytes:
             value = graph.add("MaxPool", [value], f"pooled_{number}", **shape)
             continue
         assert isinstance(layer, torch.nn.Sequential)
-        weight, bias = _folded(layer[0], layer[1])
+        weight, bias = folded(layer[0], layer[1])
         names = [graph.weight(f"kernel_{number}", weight), graph.weight(f"bias_{number}", bias)]
         around = weight.shape[2] // 2
         value = graph.add("Conv", [value, *names], f"sum_{number}", pads=[around, around])
@@ -196,12 +196,6 @@ def export(
         **settings,
     }
     return save_model(folder, config, graphs_of(network, head), arrays, card)
-
-
-def _folded(layer: Any, norm: Any) -> tuple[Floats, Floats]:
-    """A convolution with what normalises its batches, which is a scale and a shift afterwards."""
-    gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-    return _array(layer.weight * gain[:, None, None]), _array(norm.bias - norm.running_mean * gain)
 
 
 def _linear(layer: Any) -> tuple[Floats, Floats]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from hashing.training.encoder import contrast
+
 
 def margin_loss(
     one: torch.Tensor,
@@ -59,9 +61,7 @@ def contrast_loss(
     if ignored is not None:
         own = torch.eye(len(one), dtype=torch.bool, device=one.device)
         similar = similar.masked_fill(ignored & ~own, float("-inf"))
-    right = torch.arange(len(one), device=one.device)
-    cross = torch.nn.functional.cross_entropy
-    return (cross(similar, right) + cross(similar.T, right)) / 2
+    return contrast(similar)
 
 
 def spread_loss(outputs: torch.Tensor) -> torch.Tensor:
