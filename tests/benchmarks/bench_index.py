@@ -6,6 +6,10 @@ with one worker. Then the same with two workers, and 100 and 1,000 tracks for th
 worker. CPU time is that of whole processes, the decoder's start included (0.8 s).
 
     python tests/benchmarks/bench_index.py --music MUSIC_FOLDER
+    python tests/benchmarks/bench_index.py --music MUSIC_FOLDER --also sequence
+
+With `--also`, what it costs to keep that beside codes, in CPU time against an index without it, in
+turns, and in bytes of the index; nothing else is measured.
 """
 
 from __future__ import annotations
@@ -41,21 +45,31 @@ def main() -> int:
     parser.add_argument("--hours", type=float, default=10.0, help="of audio that is indexed")
     parser.add_argument("--rounds", type=int, default=3, help="of decoding and indexing in turns")
     parser.add_argument("--skip-scaling", action="store_true", help="only the speed on one core")
+    parser.add_argument("--also", nargs="+", metavar="KIND", help="what these cost, and no more")
     parser.add_argument("--work-dir", type=Path, help="keep the mp3 files here for the next run")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         files = make_mp3(args.work_dir or Path(scratch) / "mp3", args.music, args.tracks)
-        figures = one_core(files, Path(scratch), args.rounds, args.hours)
-        if not args.skip_scaling:
-            figures |= scaling(files, Path(scratch), args.hours)
-            figures |= memory(files, Path(scratch))
+        figures = measured(files, Path(scratch), args)
     if args.json:
         print(json.dumps(figures))
     else:
         for name, value in figures.items():
             print(f"{name:44s}{value:>12,.3f}")
     return 0
+
+
+def measured(files: list[Path], scratch: Path, args: argparse.Namespace) -> dict[str, float]:
+    """All figures that were asked for."""
+    if args.also:
+        costs = (beside(files, scratch, kind, args.rounds, args.hours) for kind in args.also)
+        return {name: value for cost in costs for name, value in cost.items()}
+    figures = one_core(files, scratch, args.rounds, args.hours)
+    if not args.skip_scaling:
+        figures |= scaling(files, scratch, args.hours)
+        figures |= memory(files, scratch)
+    return figures
 
 
 def make_mp3(folder: Path, music: Path | None, n: int) -> list[Path]:
@@ -96,7 +110,11 @@ def decode_alone(files: list[Path]) -> tuple[float, float]:
 
 
 def index(
-    files: list[Path], scratch: Path, workers: int, n_tracks: int | None = None
+    files: list[Path],
+    scratch: Path,
+    workers: int,
+    n_tracks: int | None = None,
+    also: str | None = None,
 ) -> dict[str, Any]:
     """Run `hashbeam index` as a user would; its summary, with the CPU time of the whole process."""
     n = n_tracks or len(files)
@@ -107,6 +125,7 @@ def index(
         command = [
             sys.executable, "-m", "pipelines", "index", "--catalog", str(catalog),
             "--out", f"{folder}/index", "--workers", str(workers), "--json", "--quiet",
+            *(["--also", also] if also else []),
         ]  # fmt: skip
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
@@ -156,6 +175,27 @@ def scaling(files: list[Path], scratch: Path, hours: float) -> dict[str, float]:
         "one_worker_x_real_time": one["times_real_time"],
         "two_workers_x_real_time": two["times_real_time"],
         "start_up_s_two_workers": two["startup_s"],
+    }
+
+
+def beside(
+    files: list[Path], scratch: Path, kind: str, rounds: int, hours: float
+) -> dict[str, float]:
+    """What it costs to keep something beside codes; medians over rounds in turns."""
+    _, once_s = decode_alone(files)
+    n = max(1, round(hours * 3600 / once_s)) * len(files)
+    ratios, sizes = [], []
+    for _ in range(rounds):
+        without, also = (index(files, scratch, 1, n, also=one) for one in (None, kind))
+        ratios.append(also["hash_cpu_s"] / without["hash_cpu_s"])
+        sizes.append((also["index_bytes"] - without["index_bytes"]) / also["audio_s"])
+    return {
+        f"also_{kind}_hours": also["audio_s"] / 3600,
+        f"also_{kind}_hash_cpu_ratio": statistics.median(ratios),
+        f"also_{kind}_bytes_per_s": statistics.median(sizes),
+        f"also_{kind}_x_real_time": also["audio_s"] / also["hash_cpu_s"],
+        f"also_{kind}_peak_mb": also["max_rss_bytes"] / 1e6,
+        "without_peak_mb": without["max_rss_bytes"] / 1e6,
     }
 
 

@@ -261,9 +261,9 @@ def test_the_encoder_is_ready_to_be_used(made_once: Made) -> None:
     songs = [render_track(i, 4.0, RATE) for i in range(16)]
     searcher = memory_searcher(hasher, [hasher.hash_track([song]) for song in songs], 12)
     assert searcher.confidence == Confidence.from_json(hasher.config["calibration"])
-    for answers in searcher.search([hasher.hash_query([song[RATE:]]) for song in songs[:3]]):
-        assert answers
-        assert all(0.0 < match.score < 1.0 for match in answers)
+    found = searcher.search([hasher.hash_query([song[RATE:]]) for song in songs])
+    assert sum(map(bool, found)) >= len(songs) // 2
+    assert all(0.0 < match.score < 1.0 for answers in found for match in answers)
 
 
 def test_a_second_encoder_of_the_same_seed_is_the_same(

@@ -147,10 +147,11 @@ def test_a_fold_is_left_out_of_fit_and_cut(tmp_path: Path) -> None:
     assert settings == FitSettings(8, steps=9)
     alone = fit(never, never.everything(), settings, RECIPE.names, RECIPE.whole_share, drawn)
     encoder = ArtistEncoder.load(str(tmp_path / "x"))
-    assert encoder.cut == alone.cut
+    assert encoder.cut == pytest.approx(alone.cut, rel=1e-5)
     np.testing.assert_array_equal(model.arrays["statistics.mean"], alone.statistics.mean)
-    np.testing.assert_array_equal(
-        model.arrays["statistics.projection"], alone.statistics.projection
+    # Some processors add up arrays in an order that depends on where these lie in memory.
+    np.testing.assert_allclose(
+        model.arrays["statistics.projection"], alone.statistics.projection, rtol=1e-5, atol=1e-9
     )
     # And it can differ: all artists together give another.
     assert train(listings, tmp_path / "all").digest != model.digest
