@@ -6,7 +6,7 @@ Then at the scale of frames within a band around that path, where constant-Q fra
 exactly which moment is which; tempo is taken to be steady for a second (`SMOOTH_S`).
 
 Beyond the published aligner (`hashing.alignment.align`), which sees frames only and loses its way
-in every third recording with other instruments; `tests/benchmarks/bench_matching.py` compares them.
+in every third recording with other instruments; `hashbeam evaluate midi` compares them.
 """
 
 from __future__ import annotations

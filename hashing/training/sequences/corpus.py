@@ -88,7 +88,8 @@ class Spoiling:
     """What is done to the levels of a crop of audio, beside what the performance did.
 
     Attributes:
-      transposed: most semitones, up or down, of both sides of a pair.
+      transposed: most semitones, up or down; all pairs of a batch together, so that songs of one
+        key, which are the hardest to tell apart, stay so.
       level_db: most by which the loudest cell of the track may have been another.
       curve_db: deviation of an equaliser of `CURVE_KNOTS` knots.
       noise_db: range of a noise floor below the loudest cell; drawn in half of the crops.
@@ -139,6 +140,7 @@ def draw_pairs(
     """
     around = int(np.ceil(frames * (1 + slack) / downsampling)) * downsampling
     audio, score, steps = [], [], []
+    by = 0 if spoiling is None else int(rng.integers(-spoiling.transposed, spoiling.transposed + 1))
     for number in rng.choice(len(songs), min(batch, len(songs)), replace=False):
         song = songs[number]
         played = [one for one in song.played if one.font in TRAINING_FONTS]
@@ -153,7 +155,8 @@ def draw_pairs(
         heard = crop(one.magnitudes.astype(np.float32), start, frames)
         read = crop(levels.astype(np.float32), first, around)
         if spoiling is not None:
-            heard, read = spoil(heard, read, spoiling, rng)
+            heard = spoil(transposed(heard, by), spoiling, rng)
+            read = transposed(read, by)
         audio.append(cqt.heard_frames(heard))
         score.append(cqt.heard_frames(read))
         steps.append(_steps(where, frames, first, around, downsampling, audio[-1]))
@@ -169,12 +172,8 @@ def crop(levels: Floats, start: int, frames: int) -> Floats:
     return out
 
 
-def spoil(
-    heard: Floats, read: Floats, spoiling: Spoiling, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """Levels of audio and score, transposed together; the audio equalised, in noise, and louder."""
-    by = int(rng.integers(-spoiling.transposed, spoiling.transposed + 1))
-    heard, read = _transposed(heard, by), _transposed(read, by)
+def spoil(heard: Floats, spoiling: Spoiling, rng: np.random.Generator) -> Floats:
+    """Levels of audio, equalised, in noise, and louder or softer."""
     bins = heard.shape[1]
     knots = rng.normal(0, spoiling.curve_db, CURVE_KNOTS)
     curve = np.interp(np.linspace(0, CURVE_KNOTS - 1, bins), np.arange(CURVE_KNOTS), knots)
@@ -184,10 +183,11 @@ def spoil(
         noise = 10.0 ** (floor_db / 10) * rng.exponential(1.0, heard.shape)
         power = 10.0 ** (heard / np.float32(10)) + noise
         heard = (10 * np.log10(power)).astype(np.float32)
-    return heard, read
+    return heard
 
 
-def _transposed(levels: Floats, by: int) -> Floats:
+def transposed(levels: Floats, by: int) -> Floats:
+    """Levels moved by so many semitones, which are bins."""
     out = np.full_like(levels, SILENCE_DB)
     bins = levels.shape[1]
     out[:, max(by, 0) : bins + min(by, 0)] = levels[:, max(-by, 0) : bins - max(by, 0)]
