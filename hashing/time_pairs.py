@@ -1,8 +1,6 @@
-"""A path of frames as a few pairs of times, between which lines are true enough."""
+"""A map of times as a few pairs of them, between which lines are true enough."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,42 +10,16 @@ Seconds = npt.NDArray[np.float32]
 TOLERANCE_S = 0.010  # half of what listeners take for two onsets in place of one
 
 
-def time_pairs(
-    path: npt.NDArray[np.integer[Any]], frame_s: float, tolerance_s: float = TOLERANCE_S
-) -> tuple[Seconds, Seconds]:
-    """The times of a path, thinned: which second of the first is which of the second.
-
-    A frame of the first that meets several of the second lies at their mean. Of these points those
-    are kept that linear interpolation needs to be within `tolerance_s` of all others.
-
-    Args:
-      path: [L, 2], frames of the two, none of them falling (`hashing.alignment.Alignment`).
-      frame_s: from one frame to the next, s.
-      tolerance_s: s of the second.
-
-    Returns:
-      Two columns of one length, s: the first rises, the second does not fall. Empty for an empty
-      path.
-
-    >>> path = np.array([[0, 4], [1, 5], [2, 6], [3, 7], [3, 8], [3, 9], [4, 10]])
-    >>> first_s, second_s = time_pairs(path, 0.5)
-    >>> first_s.tolist(), second_s.tolist()
-    ([0.0, 1.0, 2.0], [2.0, 3.0, 5.0])
-    """
-    if not len(path):
-        return np.zeros(0, np.float32), np.zeros(0, np.float32)
-    frames, start, count = np.unique(path[:, 0], return_index=True, return_counts=True)
-    second_s = np.add.reduceat(path[:, 1].astype(np.float64), start) / count * frame_s
-    first_s = frames * frame_s
-    return thinned(first_s, second_s, tolerance_s)
-
-
 def thinned(
     first_s: npt.NDArray[np.float64],
     second_s: npt.NDArray[np.float64],
     tolerance_s: float = TOLERANCE_S,
 ) -> tuple[Seconds, Seconds]:
     """Those of some pairs of times that linear interpolation needs to be near all the others.
+
+    Args:
+      first_s, second_s: [n] s; the first rises, the second does not fall.
+      tolerance_s: by how much the others may be off, s of the second.
 
     >>> one, other = thinned(np.arange(5.0), np.array([0.0, 1.0, 2.0, 4.0, 6.0]))
     >>> one.tolist(), other.tolist()

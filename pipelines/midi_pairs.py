@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from hashing.models import DEFAULT_SEQUENCE_MODEL
 from pipelines import io
 from pipelines.options import Checker, add_decode_arguments, add_job_arguments, workers
 from pipelines.pairing.job import (
@@ -30,7 +31,7 @@ from pipelines.pairing.job import (
     prepare,
 )
 
-MIN_CONFIDENCE = 0.5  # the published bound of a match (Raffel 2016, chapter 7)
+MIN_CONFIDENCE = 0.5  # as published (Raffel 2016, chapter 7): four of five true pairs, .2 % others
 
 DESCRIPTION = """\
 Find the MIDI files of a folder that are tracks of a catalogue, and align them: data to train with.
@@ -68,6 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="F",
         help='what plays MIDI files (.sf2; default: one of the system); "plain" for none',
     )
+    add(
+        "--sequence-model",
+        metavar="M",
+        default=DEFAULT_SEQUENCE_MODEL,
+        help="what MIDI files and recordings are heard with, a name or a folder (%(default)s)",
+    )
     add_decode_arguments(parser)
     add_job_arguments(parser)
 
@@ -83,6 +90,7 @@ def options_from(args: argparse.Namespace) -> PairsOptions:
         midi=checker.text("--midi"),
         out=checker.text("--out"),
         min_confidence=checker.number("--min-confidence", low=0, high=1),
+        model=checker.text("--sequence-model"),
         soundfont=args.soundfont or None,
         decode_timeout_s=checker.number("--decode-timeout", low=0.1),
         workers=workers(checker),
@@ -115,6 +123,7 @@ def find_pairs(options: PairsOptions, beam_args: Sequence[str] = ()) -> dict[str
     """
     import pyarrow as pa
 
+    from hashing.sequences import SequenceEncoder
     from pipelines import parquet
     from pipelines.catalog import read_catalog
     from pipelines.job_folder import finish, remove_temporary
@@ -128,8 +137,9 @@ def find_pairs(options: PairsOptions, beam_args: Sequence[str] = ()) -> dict[str
     catalog = read_catalog(options.catalog)
     check_titles(catalog, options.catalog)
     folder = find_midi(options.midi)
+    model = SequenceEncoder.load(options.model)  # before any work
     pipeline_options = make_pipeline_options(options.workers, beam_args)
-    job = prepare(options, catalog, folder)
+    job = prepare(options, model.digest, catalog, folder)
     parquet.write_table(
         job.files_path, pa.table({"midi_path": folder.paths}), row_group_size=FILES_PER_PART
     )
@@ -154,6 +164,7 @@ def find_pairs(options: PairsOptions, beam_args: Sequence[str] = ()) -> dict[str
         "midi": options.midi,
         "out": options.out,
         "min_confidence": options.min_confidence,
+        "model": {"name": model.model.name, "digest": model.digest},
         "soundfont": options.soundfont,
         "tracks": catalog.num_rows,
         "midi_files": len(folder.paths),

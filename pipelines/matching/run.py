@@ -14,7 +14,6 @@ import apache_beam as beam
 from apache_beam.metrics.metric import Metrics
 from apache_beam.utils.shared import Shared
 
-from hashing.errors import ModelError
 from hashing.sequences import SequenceEncoder
 from pipelines.matching.align import align_part
 from pipelines.matching.find import count_piece, gather_block, search_piece, settle_block
@@ -30,6 +29,7 @@ from pipelines.matching.job import (
     Task,
 )
 from pipelines.matching.queries import Blocks, hear_part
+from pipelines.sequence_models import open_encoder
 
 WITH_MODEL = {HEAR: hear_part, ALIGN: align_part}
 WITH_QUERIES = {
@@ -60,13 +60,7 @@ class Worker:
 
     def _open(self) -> SequenceEncoder:
         if self._encoder is None:
-            self._encoder = SequenceEncoder.load(self._job.model)
-            if self._encoder.digest != self._job.digest:
-                raise ModelError(
-                    f"model {self._job.model} has digest {self._encoder.digest[:16]} where a "
-                    f"worker runs, and {self._job.digest[:16]} where the job was started: give "
-                    "all machines the same one"
-                )
+            self._encoder = open_encoder(self._job.model, self._job.digest)
         return self._encoder
 
 

@@ -33,7 +33,8 @@ PAIRS_PER_FILE = 4096  # of what is published: some 20 MB
 # Seconds below which a song is left out: what is shorter lies somewhere in everything. The
 # published system asks for 30 hashes of 0.37 s.
 SHORTEST_S = 11.0
-# Cells of an alignment, 5 bytes each, or 0.75 GB: ten minutes against nine.
+# Cells of an alignment, of a code of each side, 5 bytes each, or 0.75 GB: ten minutes against nine
+# hours.
 MAX_CELLS = 150_000_000
 
 PAIRS = pa.schema(
@@ -55,14 +56,15 @@ FAILURES = pa.schema(
 class PairsOptions:
     """What ``hashbeam midi-pairs`` was asked to do.
 
-    Fields: `catalog` a file, `midi` and `out` folders; `min_confidence` 0 to 1; `soundfont` a path,
-    `PLAIN`, or None for any.
+    Fields: `catalog` a file, `midi` and `out` folders; `min_confidence` 0 to 1; `model` of
+    sequences, a name or a folder; `soundfont` a path, `PLAIN`, or None for any.
     """
 
     catalog: str
     midi: str
     out: str
     min_confidence: float
+    model: str
     soundfont: str | None
     decode_timeout_s: float
     workers: int
@@ -73,9 +75,15 @@ class PairsOptions:
 
 @dataclasses.dataclass(frozen=True)
 class PairsJob:
-    """A search for pairs; small, and sent to every worker."""
+    """A search for pairs; small, and sent to every worker.
+
+    Attributes:
+        options: as they were given.
+        digest: of the model.
+    """
 
     options: PairsOptions
+    digest: str
 
     def path(self, *names: str) -> str:
         """Something in the folder of results."""
@@ -129,7 +137,7 @@ def check_titles(catalog: pa.Table, path: str) -> None:
         )
 
 
-def prepare(options: PairsOptions, catalog: pa.Table, folder: MidiFolder) -> PairsJob:
+def prepare(options: PairsOptions, digest: str, catalog: pa.Table, folder: MidiFolder) -> PairsJob:
     """The job, and its folder: a new one, or one with an unfinished run of the same job.
 
     Raises: HashbeamError where the folder holds anything else, or is finished.
@@ -140,7 +148,7 @@ def prepare(options: PairsOptions, catalog: pa.Table, folder: MidiFolder) -> Pai
             names.update(repr(catalog[column].to_pylist()).encode())
     identity = [
         *(catalog_digest(catalog), names.hexdigest(), folder.digest),
-        *(options.min_confidence, played_by(options.soundfont)),
+        *(options.min_confidence, played_by(options.soundfont), digest),
         [SHORTEST_S, MAX_SCORE_S, MAX_CELLS, LEAST_SCORE, MOST, FILES_PER_PART, PAIRS_PER_PART],
     ]
     claim(
@@ -150,4 +158,4 @@ def prepare(options: PairsOptions, catalog: pa.Table, folder: MidiFolder) -> Pai
         results="pairs",
         others="pairs of another catalogue or folder, or found with other options",
     )
-    return PairsJob(options)
+    return PairsJob(options, digest)

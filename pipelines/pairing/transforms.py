@@ -19,6 +19,7 @@ from hashing.decoder import Decoder
 from pipelines.pairing.align import align_part, hear_recording
 from pipelines.pairing.job import PairsJob
 from pipelines.pairing.read import read_part
+from pipelines.sequence_models import open_encoder
 
 
 @dataclasses.dataclass
@@ -68,16 +69,19 @@ class AlignParts(beam.DoFn):
         self._job = job
 
     def setup(self) -> None:
-        """Starts the decoder."""
+        """Starts the decoder, and opens the model."""
+        self._encoder = open_encoder(self._job.options.model, self._job.digest)
         self._stack = contextlib.ExitStack()
         decoder = self._stack.enter_context(Decoder())
         decoder.start()
         timeout_s = self._job.options.decode_timeout_s
-        self._ear = functools.partial(hear_recording, decoder=decoder, timeout_s=timeout_s)
+        self._ear = functools.partial(
+            hear_recording, decoder=decoder, timeout_s=timeout_s, encoder=self._encoder
+        )
 
     def process(self, part: int) -> Iterable[int]:
         """Aligns one part, and counts for whoever watches the runner."""
-        aligned, failed = align_part(self._job, part, self._ear)
+        aligned, failed = align_part(self._job, part, self._ear, self._encoder)
         Metrics.counter("hashbeam", "pairs_aligned").inc(aligned)
         Metrics.counter("hashbeam", "pairs_failed").inc(failed)
         yield part

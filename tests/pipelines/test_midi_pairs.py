@@ -18,7 +18,10 @@ from tiny_catalog import write_rows
 
 from hashing.midi import Song
 from hashing.midi_writing import midi_bytes
+from hashing.models import DEFAULT_MODEL
 from hashing.rendering import render_plainly
+from hashing.scores import ScoreError
+from hashing.sequences import SequenceFeatures, TrackSequence
 from pipelines.cli import main
 from pipelines.pairing import align
 
@@ -223,5 +226,16 @@ def test_all_mistakes_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_too_many_cells_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(align, "MAX_CELLS", 99)
-    with pytest.raises(Exception, match="too long to be aligned"):
-        align.lay_along(np.zeros((10, 48), np.float32), np.zeros((10, 48), np.float32), 0.5)
+    ten = TrackSequence(
+        np.zeros(10, np.uint32), np.zeros((1, 128), np.float32), np.zeros((80, 48), np.uint8)
+    )
+    with pytest.raises(ScoreError, match="too long to be aligned"):
+        align.lay_along(ten, ten, SequenceFeatures(), 0.5)
+
+
+def test_a_model_of_another_kind_is_refused(
+    folder: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert find(folder.root, tmp_path / "out", "--sequence-model", DEFAULT_MODEL) == 1
+    assert "name one of the kind 'sequence'" in error_line(capsys)
+    assert not (tmp_path / "out").exists()
