@@ -1,6 +1,6 @@
 """A part of the candidates is aligned: each MIDI file is played, and laid along its recordings.
 
-As ``hashbeam match-midi`` does it, by hash sequences and frames: that keeps 81 % of the true pairs
+As ``hashbeam match-midi`` does it, by hash sequences and frames: that keeps 83 % of the true pairs
 with a confidence of 0.5 and more where the published aligner, which has frames only, keeps 55 %
 (`tests/benchmarks/bench_pairs.py`).
 """
