@@ -1,4 +1,4 @@
-"""Compiled inner loops of `hashing.alignment`. Importing this imports numba, which takes a second.
+"""Compiled inner loops of `hashing.alignment`.
 
 Cells of one anti-diagonal do not depend on one another, so that all of them are done side by side
 in vector registers. Cell (i, j) of diagonal k = i + j is kept at place ``i - k // 2`` (plus a
@@ -6,19 +6,16 @@ constant): its diagonal neighbour, two diagonals before, stands at the same plac
 and is overwritten, and the other two stand next to each other in the array of the odd or the even
 diagonals. Cells beyond the matrix, which fill up the last register, are computed as well; no cell
 of the matrix ever looks at one of them.
-
-What is compiled is kept beside the module, or in the user's cache folder where the module cannot
-be written (numba's own rules), and is made anew in every process where neither can be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from hashing.compiling import compiled
 
 Words = npt.NDArray[np.unsignedinteger[Any]]
 Codes = npt.NDArray[np.uint32]
@@ -27,7 +24,6 @@ Shorts = npt.NDArray[np.int16]
 Values = npt.NDArray[np.float64]
 # A number of a numpy type, which decides how many cells are done at once.
 Scalar = Any
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Cells done in one round of a loop over a diagonal: whole registers, so that no cell is left over.
 WORDS_A_ROUND, SHORTS_A_ROUND = 32, 32
@@ -46,14 +42,6 @@ BOUND_COST, RETRY_EVERY = 0.85, 16
 
 # Steps of a path, as the float aligner writes them down.
 DIAGONAL, DOWN, RIGHT = 0, 1, 2
-
-
-def compiled(function: Function) -> Function:
-    """`function` compiled on its first call, for one thread, without the interpreter's lock."""
-    try:
-        return cast(Function, numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError:  # no folder to keep the result in
-        return cast(Function, numba.njit(nogil=True)(function))
 
 
 @compiled

@@ -1,14 +1,12 @@
-"""The compiled inner loop of `hashing.matched`: a path within a band, over features.
-
-Importing this imports numba, as `hashing.alignment_kernels` does.
-"""
+"""The compiled inner loop of `hashing.matched`: a path within a band, over features."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from hashing.alignment_kernels import DIAGONAL, DOWN, RIGHT, compiled
+from hashing.alignment_kernels import DIAGONAL, DOWN, RIGHT
+from hashing.compiling import compiled
 
 
 @compiled

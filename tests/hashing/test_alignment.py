@@ -366,7 +366,7 @@ def test_no_sequences_are_no_scores():
 def test_loops_are_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch):
     from numba.core.caching import CacheImpl
 
-    from hashing.alignment_kernels import compiled
+    from hashing.compiling import compiled
 
     monkeypatch.setattr(CacheImpl, "_locator_classes", [])
 
