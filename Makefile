@@ -29,7 +29,7 @@ FAKE_GCS := github.com/fsouza/fake-gcs-server@v1.56.1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types test-music music-folder test-browser test-gcs test-slow soak bench install install-run-time lock clean distclean
+.PHONY: help demo test lint types librosa-loops test-music music-folder test-browser test-gcs test-slow soak bench install install-run-time lock clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,7 +39,8 @@ demo: install-run-time  ## set up the run time, index a small catalogue, look up
 	$(BIN)/python -m pipelines demo --out build/demo
 
 # Files in their order: doctests, the shortest, come last, and no process waits for another.
-test: lint types  ## set up everything; lint, type check, all tests on rendered audio
+test: lint  ## set up everything; lint, type check, all tests on rendered audio
+	@$(MAKE) --no-print-directory --jobs 2 types librosa-loops
 	$(PYTEST) -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: install
@@ -48,6 +49,11 @@ lint: install
 
 types: install
 	$(BIN)/python -m mypy
+
+# librosa compiles loops where it is first used, 15 s a process: once for all, while mypy has the
+# other core.
+librosa-loops: install
+	@$(BIN)/python -c 'import librosa.core.audio, librosa.core.pitch, librosa.core.spectrum'
 
 test-music: music-folder install  ## the same jobs on the folder of real music that HASHBEAM_MUSIC names
 	$(PYTEST) tests/music $(PYTEST_ARGS)
