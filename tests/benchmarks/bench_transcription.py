@@ -30,6 +30,7 @@ from hashing.alignment import hash_scores
 from hashing.conditions import Surroundings
 from hashing.cqt import CqtConfig
 from hashing.fronts import session_of
+from hashing.generated.recording import record
 from hashing.midi import read_song
 from hashing.midi_figures import mean_reciprocal_rank, ranks
 from hashing.piano_rolls import piano_roll
@@ -38,7 +39,7 @@ from hashing.scores import ROLL
 from hashing.sequences import pack_codes
 from hashing.training.sequences.corpus import EXAM, LEARN, Song
 from hashing.training.sequences.features import TRAINING_FONTS, Played, song_files
-from hashing.training.sequences.performances import perform, record
+from hashing.training.sequences.performances import perform
 
 Floats = npt.NDArray[np.float32]
 

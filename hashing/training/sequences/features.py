@@ -23,6 +23,7 @@ import numpy.typing as npt
 from hashing.conditions import Surroundings
 from hashing.cqt import CqtConfig
 from hashing.errors import HashbeamError
+from hashing.generated.recording import record
 from hashing.midi import Song
 from hashing.piano_rolls import piano_roll
 from hashing.rendering import RenderingError, find_soundfont, fluidsynth_command
@@ -37,7 +38,7 @@ from hashing.scores import (
     score_magnitudes,
     sound,
 )
-from hashing.training.sequences.performances import Performance, perform, record
+from hashing.training.sequences.performances import Performance, perform
 
 Floats = npt.NDArray[np.float32]
 

@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from midi_files import made_up_song
 
-from hashing.conditions import Surroundings
 from hashing.midi import Song
 from hashing.training.sequences.accompaniment import EXTRAS, harmonies
-from hashing.training.sequences.performances import REACH, SCORE, Changes, perform, record
+from hashing.training.sequences.performances import REACH, SCORE, Changes, perform
 
 SONGS = [made_up_song(seed, 10.0 * (1 + seed), 1 + seed, drums=seed > 0) for seed in range(8)]
 seeds = st.integers(0, 2**32)
@@ -151,20 +150,3 @@ def test_harmonies_are_seconds_weighted_by_velocity() -> None:
     expected = (one.end_s[0] - one.start_s[0]) * one.velocity[0]
     assert seconds.sum() == pytest.approx(expected)
     assert seconds[:, one.pitch[0] % 12].sum() == pytest.approx(expected)
-
-
-def test_a_recording_keeps_time_and_length() -> None:
-    rate, clicks = 11_025, np.zeros(11_025, np.float32)
-    clicks[4000:4050] = 1.0
-    around = Surroundings(rate)
-    different = []
-    for seed in range(12):
-        heard = record(clicks, around, np.random.default_rng(seed))
-        assert heard.shape == clicks.shape
-        assert heard.dtype == np.float32
-        assert np.isfinite(heard).all()
-        assert abs(int(np.argmax(np.abs(heard))) - 4025) < 120
-        different.append(heard)
-        assert np.array_equal(heard, record(clicks, around, np.random.default_rng(seed)))
-    assert len({heard.tobytes() for heard in different}) == 12
-    assert record(clicks * 0, around, np.random.default_rng(3)).shape == clicks.shape
