@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
-import csv
 import dataclasses
-import json
 import multiprocessing
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tqdm
@@ -19,6 +14,7 @@ import tqdm
 from hashing import audio
 from hashing.errors import UsageError
 from hashing.generated.artist import STREAM, Artist
+from hashing.generated.folder import claim, replacing, write_csv
 from hashing.generated.genres import GENRES
 from hashing.generated.tunes import tune_files
 
@@ -26,7 +22,6 @@ COLUMNS = (
     "track_id", "uri", "title", "artist_id", "artist_name", "album", "genres", "mood",
     "release_date",
 )  # fmt: skip
-SETTINGS = "generated.json"
 COMPILATION = "Various Shades"  # the title of the album on which several artists appear
 
 
@@ -93,7 +88,7 @@ def write_catalogue(
         "tunes": len(files), "codec": codec, "homonyms": homonyms, "duets": duets,
         "aliases": aliases, "compilation": compilation,
     }  # fmt: skip
-    _claim(folder, settings)
+    claim(folder, settings)
     jobs = plan(
         n_artists, albums, songs, seed, codec, homonyms=homonyms, duets=duets, aliases=aliases,
         compilation=compilation,
@@ -108,13 +103,7 @@ def write_catalogue(
         for done in _run(tasks, workers):
             bar.update(done)
     rows = [job.row for job in jobs]
-    with (
-        _replacing(folder / "catalog.csv") as path,
-        path.open("w", newline="", encoding="utf-8") as f,
-    ):
-        writer = csv.DictWriter(f, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(folder / "catalog.csv", COLUMNS, rows)
     return rows
 
 
@@ -183,32 +172,6 @@ def _distinct(names: list[str]) -> list[str]:
     return out
 
 
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Write the settings to a folder, or check that they are those of the files in it."""
-    path = folder / SETTINGS
-    if path.exists():
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            known = None
-        if known != settings:
-            raise UsageError(f"{folder} holds a catalogue of other settings; choose another folder")
-        return
-    if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty; choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    with _replacing(path) as new:
-        new.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` that takes its place when all is well: no half file is ever seen."""
-    part = path.with_name(f".{path.name}.part")
-    yield part
-    os.replace(part, path)
-
-
 Task = tuple[Path, list[Job], float, str, list[Path]]
 
 
@@ -235,6 +198,6 @@ def _render(task: Task) -> int:
         song = artist.song(job.album, job.number, seconds=seconds, tunes=files, guest=guest)
         path = folder / job.row["uri"]
         path.parent.mkdir(exist_ok=True)
-        with _replacing(path) as part:
+        with replacing(path) as part:
             audio.encode(song.samples, song.sample_rate, str(part), codec=codec)
     return len(jobs)

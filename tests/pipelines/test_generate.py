@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hashing.generated.clips import ClipSettings
 from pipelines.cli import main
 
 Shown = pytest.CaptureFixture[str]
@@ -46,9 +47,35 @@ def test_songs_and_a_catalogue_of_them(tmp_path: Path, capsys: Shown) -> None:
         (["--codec", "exe"], "--codec: must be one of flac"),
         (["--midi", "no such folder"], "--midi: no such folder is not a folder"),
         (["--seconds", "0"], "--seconds"),
+        (["paintings"], "KIND: paintings is none of artists, instruments"),
+        (["instruments", "--training", "-1"], "--training"),
+        (["instruments", "--seconds", "61"], "--seconds"),
+        (
+            ["instruments", *["--training", "0", "--database", "0", "--queries", "0"]],
+            "no clips at all",
+        ),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, capsys: Shown, flags: list[str], words: str) -> None:
     assert main(["generate", "--out", str(tmp_path / "g"), *flags]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "g").exists()
+
+
+def test_clips_of_instruments(
+    tmp_path: Path, capsys: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+
+    def write(*arguments: object) -> list[dict[str, str]]:
+        made.extend(arguments)
+        return [{"label": "violin"}, {"label": "violin"}, {"label": "cello"}]
+
+    monkeypatch.setattr("pipelines.generate.write_clips", write)
+    command = ["generate", "instruments", "--out", str(tmp_path / "c"), "--training", "7"]
+    assert main([*command, "--workers", "3", "--seed", "4"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/c/labels.csv: 3 clips of 2 classes\n"
+    assert made == [str(tmp_path / "c"), ClipSettings(training=7, seed=4), 3]
+    assert main([*command, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"labels": f"{tmp_path}/c/labels.csv", "clips": 3, "classes": 2}

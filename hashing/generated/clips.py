@@ -1,0 +1,197 @@
+"""A set of labelled clips on disk: instruments played by soundfonts, in three shares.
+
+The share ``training`` is played by other soundfonts than the ``database``, and that by another one
+than the ``queries``: who tells instruments apart by the sound of one synthesiser finds nothing.
+Each clip is a phrase of its own, recorded in a room, noise or neither, and at its own loudness.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import multiprocessing
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tqdm
+
+from hashing import audio
+from hashing.conditions import Surroundings
+from hashing.errors import HashbeamError
+from hashing.generated.folder import claim, replacing, write_csv
+from hashing.generated.instruments import SOUNDS, Sound, medley
+from hashing.generated.recording import record
+from hashing.rendering import RenderingError, find_soundfont, fluidsynth_command, render
+
+COLUMNS = ("clip_id", "uri", "label", "share", "soundfont")
+LABELS, TAXONOMY = "labels.csv", "taxonomy.csv"
+
+RATE_HZ = 24_000  # of the files: what is above 12 kHz tells cymbals apart, and little else
+GAP_S = 1.5  # between two phrases: what rings longer is heard in the next, 30 dB below
+CLIPS_A_MEDLEY = 25  # that FluidSynth plays at once; starting it takes as long as playing three
+
+# Debian's fluid-soundfont-gm, opl3-soundfont (synthetic: no two sound less alike), csound-soundfont
+# and timgm6mb-soundfont.
+SHARES = {
+    "training": ("FluidR3_GM.sf2", "OPL-3_FM_128M.sf2"),
+    "database": ("sf_GMbank.sf2",),
+    "queries": ("TimGM6mb.sf2",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipSettings:
+    """What a set is made of.
+
+    Attributes:
+      training, database, queries: clips of each class in each share.
+      seconds: of each clip.
+      seed: the same gives the same clips.
+      codec: of `hashing.audio.encode`.
+    """
+
+    training: int = 200
+    database: int = 150
+    queries: int = 25
+    seconds: float = 4.0
+    seed: int = 1
+    codec: str = "flac"
+
+    def __post_init__(self) -> None:
+        counts = (self.training, self.database, self.queries)
+        if min(counts) < 0 or not max(counts) or not 0.5 <= self.seconds <= 60 or self.seed < 0:
+            raise ValueError(f"{self}: nothing to write")
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Clips of one class and one soundfont that are played together."""
+
+    folder: Path
+    sound: Sound
+    share: str
+    font: str
+    first: int
+    count: int
+    settings: ClipSettings
+
+    def names(self) -> list[str]:
+        """Of the clips: ``violin-database-0012``."""
+        numbers = range(self.first, self.first + self.count)
+        return [f"{self.sound.label}-{self.share}-{number:04d}" for number in numbers]
+
+    def rows(self) -> list[dict[str, str]]:
+        """Of ``labels.csv``."""
+        return [
+            {
+                "clip_id": name,
+                "uri": f"{self.share}/{self.sound.label}/{name}.{self.settings.codec}",
+                "label": self.sound.label,
+                "share": self.share,
+                "soundfont": self.font,
+            }
+            for name in self.names()
+        ]
+
+
+def write_clips(
+    folder: str | Path, settings: ClipSettings, workers: int = 1, *, show: bool = True
+) -> list[dict[str, str]]:
+    """Writes a set of clips, its ``labels.csv`` and ``taxonomy.csv``; returns the rows of labels.
+
+    What has been written is kept: a call that was stopped goes on, and a folder with other settings
+    is refused. `show` prints a line of progress.
+
+    Raises: UsageError for a folder of other things; HashbeamError where FluidSynth or one of the
+      soundfonts is missing.
+    """
+    _require_soundfonts()
+    folder = Path(folder)
+    claim(folder, {"kind": "instruments", **dataclasses.asdict(settings)})
+    batches = list(plan(folder, settings))
+    todo = [batch for batch in batches if not _is_done(batch)]
+    with tqdm.tqdm(
+        total=sum(batch.count for batch in todo), desc="clips", mininterval=5.0, disable=not show
+    ) as bar:
+        for done in _run(todo, workers):
+            bar.update(done)
+    rows = [row for batch in batches for row in batch.rows()]
+    write_csv(folder / LABELS, COLUMNS, rows)
+    families = sorted({sound.family for sound in SOUNDS})
+    tree = [{"label": family, "parent": ""} for family in families]
+    tree += [{"label": sound.label, "parent": sound.family} for sound in SOUNDS]
+    write_csv(folder / TAXONOMY, ("label", "parent"), tree)
+    return rows
+
+
+def plan(folder: Path, settings: ClipSettings) -> Iterator[Batch]:
+    """All batches of a set; soundfonts of a share take turns."""
+    for sound in SOUNDS:
+        for share, fonts in SHARES.items():
+            wanted = getattr(settings, share)
+            for number, first in enumerate(range(0, wanted, CLIPS_A_MEDLEY)):
+                count = min(CLIPS_A_MEDLEY, wanted - first)
+                font = fonts[number % len(fonts)]
+                yield Batch(folder, sound, share, font, first, count, settings)
+
+
+def play(batch: Batch) -> Iterator[np.ndarray]:
+    """The clips of a batch, float32 [round(seconds * RATE_HZ)].
+
+    Raises: RenderingError.
+    """
+    settings, surroundings = batch.settings, Surroundings(RATE_HZ)
+    kind = [*SHARES].index(batch.share)
+    place = [sound.label for sound in SOUNDS].index(batch.sound.label)
+    seed = int(np.random.default_rng([settings.seed, place, kind, batch.first]).integers(2**31))
+    song = medley(batch.sound, batch.count, settings.seconds, GAP_S, seed)
+    samples = render(song, RATE_HZ, batch.font)
+    length = round(settings.seconds * RATE_HZ)
+    for number in range(batch.count):
+        start = round(number * (settings.seconds + GAP_S) * RATE_HZ)
+        clip = np.zeros(length, np.float32)
+        found = samples[start : start + length]
+        clip[: len(found)] = found
+        yield record(clip, surroundings, np.random.default_rng([seed, 1, number]))
+
+
+def _write(batch: Batch) -> int:
+    rows = batch.rows()
+    for row, clip in zip(rows, play(batch), strict=True):
+        path = batch.folder / row["uri"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part:
+            audio.encode(clip, RATE_HZ, str(part), codec=batch.settings.codec)
+    return batch.count
+
+
+def _is_done(batch: Batch) -> bool:
+    return all((batch.folder / row["uri"]).exists() for row in batch.rows())
+
+
+def _run(batches: list[Batch], workers: int) -> Iterator[int]:
+    if workers < 2 or len(batches) < 2:
+        yield from map(_write, batches)
+        return
+    # Spawned, because threads of the caller do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+        for future in concurrent.futures.as_completed(
+            [pool.submit(_write, one) for one in batches]
+        ):
+            yield future.result()
+
+
+def _require_soundfonts() -> None:
+    if fluidsynth_command() is None:
+        raise HashbeamError("instruments need FluidSynth: apt-get install fluidsynth")
+    for fonts in SHARES.values():
+        for font in fonts:
+            try:
+                find_soundfont(font)
+            except RenderingError:
+                raise HashbeamError(
+                    f"instruments need the soundfont {font}: apt-get install fluid-soundfont-gm "
+                    "opl3-soundfont csound-soundfont timgm6mb-soundfont"
+                ) from None

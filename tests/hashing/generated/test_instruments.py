@@ -1,0 +1,153 @@
+"""Phrases of instruments, and labelled clips of them."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hashing import audio
+from hashing.errors import HashbeamError, UsageError
+from hashing.generated import clips
+from hashing.generated.clips import SHARES, Batch, ClipSettings, plan, play, write_clips
+from hashing.generated.instruments import SOUNDS, Sound, medley, phrase
+from hashing.midi import Song
+from hashing.rendering import FOLDERS, fluidsynth_command, render_plainly
+
+FEW = ClipSettings(training=2, database=1, queries=1, seconds=0.5, codec="wav")
+BY_LABEL = {sound.label: sound for sound in SOUNDS}
+
+
+@pytest.fixture
+def plainly(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Clips are played without soundfonts, which are noted down; drums as if they had a pitch."""
+    asked: list[str] = []
+
+    def render(song: Song, rate: int, font: str) -> np.ndarray:
+        asked.append(font)
+        return render_plainly(dataclasses.replace(song, is_drum=np.zeros_like(song.is_drum)), rate)
+
+    monkeypatch.setattr(clips, "render", render)
+    monkeypatch.setattr(clips, "_require_soundfonts", lambda: None)
+    monkeypatch.setattr(clips, "SOUNDS", SOUNDS[::16])
+    return asked
+
+
+def test_classes_are_distinct_and_families_have_several() -> None:
+    assert len({sound.label for sound in SOUNDS}) == len(SOUNDS) == 48
+    programs = [program for sound in SOUNDS for program in sound.programs]
+    assert len(set(programs)) == len(programs)
+    families = [sound.family for sound in SOUNDS]
+    assert all(families.count(family) >= 2 or family == "voice" for family in families)
+
+
+@pytest.mark.parametrize("sound", SOUNDS, ids=lambda sound: sound.label)
+def test_phrases_stay_within_the_time_and_reach_of_their_players(sound: Sound) -> None:
+    together = set()
+    for seed in range(40):
+        notes = phrase(sound, 3.0, np.random.default_rng(seed))
+        assert len(notes)
+        start, end, pitch, velocity = notes.T
+        assert ((start >= 0) & (end > start) & (end <= 3.0)).all()
+        assert ((pitch >= sound.low) & (pitch <= sound.high)).all()
+        assert ((velocity >= 25) & (velocity <= 127)).all()
+        together.add(len(start) > len(set(start.tolist())))
+    # Who plays one note at a time never plays two, but for those pushed to the end of the phrase.
+    assert (True in together) == sound.chords or sound.is_drum
+
+
+def test_a_tom_tom_is_no_hi_hat() -> None:
+    drums = [sound for sound in SOUNDS if sound.is_drum]
+    heard = {
+        drum.label: {
+            int(pitch)
+            for seed in range(60)
+            for pitch in phrase(drum, 3.0, np.random.default_rng(seed))[:, 2]
+        }
+        for drum in drums
+    }
+    for one in drums:
+        for other in drums:
+            assert one is other or not heard[one.label] & heard[other.label]
+    assert heard["hi_hat"] == {42, 44, 46}
+
+
+def test_a_medley_has_its_phrases_where_they_belong_whatever_comes_after() -> None:
+    few, more = (medley(BY_LABEL["piano"], count, 2.0, 1.0, 5) for count in (3, 6))
+    both = [np.stack([song.start_s, song.pitch], axis=1) for song in (few, more)]
+    assert np.array_equal(both[0], both[1][both[1][:, 0] < 9.0])
+    within = more.start_s % 3.0
+    assert (within < 2.0).all()
+    assert set(np.floor(more.start_s / 3.0).astype(int)) == set(range(6))
+    assert set(more.program) <= {0, 1}
+    assert not np.array_equal(medley(BY_LABEL["piano"], 3, 2.0, 1.0, 6).pitch, few.pitch)
+
+
+def test_a_set_of_clips_goes_on_where_it_was(plainly: list[str], tmp_path: Path) -> None:
+    rows = write_clips(tmp_path / "set", FEW, show=False)
+    assert len(rows) == 3 * 4
+    with (tmp_path / "set/labels.csv").open(encoding="utf-8") as file:
+        assert list(csv.DictReader(file)) == rows
+    with (tmp_path / "set/taxonomy.csv").open(encoding="utf-8") as file:
+        parents = {row["label"]: row["parent"] for row in csv.DictReader(file)}
+    assert {row["label"] for row in rows} <= set(parents)
+    assert parents["piano"] == "keyboard"
+    assert parents["keyboard"] == ""
+    for row in rows:
+        samples = audio.decode(str(tmp_path / "set" / row["uri"]), clips.RATE_HZ)
+        assert len(samples) == 0.5 * clips.RATE_HZ
+        assert np.abs(samples).max() > 0.01
+        assert row["soundfont"] in SHARES[row["share"]]
+    gone = tmp_path / "set" / rows[0]["uri"]
+    before, calls = gone.read_bytes(), len(plainly)
+    gone.unlink()
+    assert write_clips(tmp_path / "set", FEW, show=False) == rows
+    assert gone.read_bytes() == before
+    assert len(plainly) == calls + 1
+    with pytest.raises(UsageError, match="other settings"):
+        write_clips(tmp_path / "set", dataclasses.replace(FEW, seed=2), show=False)
+
+
+def test_no_two_clips_are_alike(plainly: list[str], tmp_path: Path) -> None:
+    settings = dataclasses.replace(FEW, training=3)
+    batches = [batch for batch in plan(tmp_path, settings) if batch.sound is SOUNDS[0]]
+    heard = [clip.tobytes() for batch in batches for clip in play(batch)]
+    assert len(set(heard)) == len(heard) == 5
+    assert heard == [clip.tobytes() for batch in batches for clip in play(batch)]
+
+
+def test_no_soundfont_plays_in_two_shares() -> None:
+    fonts = [font for share in SHARES.values() for font in share]
+    assert len(set(fonts)) == len(fonts)
+    batches = list(plan(Path("x"), ClipSettings()))
+    for share, own in SHARES.items():
+        assert {batch.font for batch in batches if batch.share == share} == set(own)
+    counts = {share: sum(b.count for b in batches if b.share == share) for share in SHARES}
+    assert counts == {"training": 200 * 48, "database": 150 * 48, "queries": 25 * 48}
+
+
+def test_without_fluidsynth_there_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clips, "fluidsynth_command", lambda: None)
+    with pytest.raises(HashbeamError, match="apt-get install fluidsynth"):
+        write_clips(tmp_path / "set", FEW, show=False)
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.skipif(fluidsynth_command() is None, reason="FluidSynth is not installed")
+def test_soundfonts_are_heard(tmp_path: Path) -> None:
+    font = next((f for fonts in SHARES.values() for f in fonts if _is_there(f)), None)
+    if font is None:
+        pytest.skip("none of the soundfonts is installed")
+    for label in ("violin", "cymbal"):
+        batch = Batch(tmp_path, BY_LABEL[label], "queries", font, 0, 2, ClipSettings(seconds=1.0))
+        for clip in play(batch):
+            assert np.abs(clip).max() > 0.01
+
+
+def _is_there(font: str) -> bool:
+    return any((Path(folder) / font).is_file() for folder in FOLDERS)
