@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import multiprocessing
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,7 @@ from hashing.errors import UsageError
 from hashing.generated.artist import STREAM, Artist
 from hashing.generated.folder import claim, replacing, write_csv
 from hashing.generated.genres import GENRES
+from hashing.generated.processes import spread
 from hashing.generated.tunes import tune_files
 
 COLUMNS = (
@@ -99,8 +97,11 @@ def write_catalogue(
             todo.setdefault(job.artist, []).append(job)
     tasks = [(folder, group, seconds, codec, files) for group in todo.values()]
     total = sum(len(group) for group in todo.values())
+    if workers < 2 or len(tasks) < 2:  # in this process, song by song, so that progress shows
+        songs_left = (job for group in todo.values() for job in group)
+        tasks, workers = [(folder, [job], seconds, codec, files) for job in songs_left], 1
     with tqdm.tqdm(total=total, desc="songs", mininterval=5.0, disable=not show) as bar:
-        for done in _run(tasks, workers):
+        for done in spread(_render, tasks, workers):
             bar.update(done)
     rows = [job.row for job in jobs]
     write_csv(folder / "catalog.csv", COLUMNS, rows)
@@ -173,21 +174,6 @@ def _distinct(names: list[str]) -> list[str]:
 
 
 Task = tuple[Path, list[Job], float, str, list[Path]]
-
-
-def _run(tasks: list[Task], workers: int) -> Iterator[int]:
-    """Render every task's songs; yields how many are done, as they are."""
-    if workers < 2 or len(tasks) < 2:
-        for folder, jobs, *rest in tasks:
-            for job in jobs:
-                yield _render((folder, [job], *rest))  # type: ignore[arg-type]
-        return
-    # Spawned, because threads of the caller do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
-        futures = [pool.submit(_render, task) for task in tasks]
-        for future in concurrent.futures.as_completed(futures):
-            yield future.result()
 
 
 def _render(task: Task) -> int:

@@ -7,9 +7,7 @@ Each clip is a phrase of its own, recorded in a room, noise or neither, and at i
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from hashing.conditions import Surroundings
 from hashing.errors import HashbeamError
 from hashing.generated.folder import claim, replacing, write_csv
 from hashing.generated.instruments import SOUNDS, Sound, medley
+from hashing.generated.processes import spread
 from hashing.generated.recording import record
 from hashing.rendering import RenderingError, find_soundfont, fluidsynth_command, render
 
@@ -114,7 +113,7 @@ def write_clips(
     with tqdm.tqdm(
         total=sum(batch.count for batch in todo), desc="clips", mininterval=5.0, disable=not show
     ) as bar:
-        for done in _run(todo, workers):
+        for done in spread(_write, todo, workers):
             bar.update(done)
     rows = [row for batch in batches for row in batch.rows()]
     write_csv(folder / LABELS, COLUMNS, rows)
@@ -168,19 +167,6 @@ def _write(batch: Batch) -> int:
 
 def _is_done(batch: Batch) -> bool:
     return all((batch.folder / row["uri"]).exists() for row in batch.rows())
-
-
-def _run(batches: list[Batch], workers: int) -> Iterator[int]:
-    if workers < 2 or len(batches) < 2:
-        yield from map(_write, batches)
-        return
-    # Spawned, because threads of the caller do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
-        for future in concurrent.futures.as_completed(
-            [pool.submit(_write, one) for one in batches]
-        ):
-            yield future.result()
 
 
 def _require_soundfonts() -> None:
