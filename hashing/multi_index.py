@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashing.asymmetric import distance_tables
+from hashing.one_thread_faiss import k_means
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -24,10 +25,6 @@ Ints = npt.NDArray[np.int64]
 
 # Rows whose cells are found at once: 65,536 distances each would be 0.3 GB for a thousand.
 _BLOCK_ROWS = 4096
-# Rounds of k-means of a codebook; more move centroids by less than 1 %.
-_ROUNDS = 25
-# Items that a centroid is made of, at most; as k-means libraries do, more only cost time.
-_ITEMS_A_CENTROID = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,17 +104,9 @@ def fit_codebooks(values: Floats, centroids: int, seed: int = 0) -> Floats:
         raise ValueError("items must be finite")
     if not 1 <= centroids <= len(items):
         raise ValueError(f"{len(items)} items have no {centroids} centroids")
-    import faiss
-
-    width, books = items.shape[1] // 2, []
-    for half in (items[:, :width], items[:, width:]):
-        means = faiss.Kmeans(
-            width, centroids, niter=_ROUNDS, seed=seed + 1, min_points_per_centroid=1,
-            max_points_per_centroid=_ITEMS_A_CENTROID,
-        )  # fmt: skip
-        means.train(np.ascontiguousarray(half))
-        books.append(np.asarray(means.centroids, np.float32))
-    return np.stack(books)
+    width = items.shape[1] // 2
+    halves = items[:, :width], items[:, width:]
+    return np.stack([k_means(half, centroids, seed) for half in halves])
 
 
 def cells_of(values: Floats, codebooks: Floats) -> npt.NDArray[np.int64]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashing.binary import LinearHash
+from hashing.one_thread_faiss import open_faiss
 from hashing.quantization import ProductFit, fit_opq, fit_pq
 
 Floats = npt.NDArray[np.float32]
@@ -77,7 +78,7 @@ class _FaissIndex:
 
     def build(self, embeddings: Floats) -> None:
         """See `Neighbours`."""
-        faiss = _faiss()
+        faiss = open_faiss()
         items = np.ascontiguousarray(embeddings, dtype=np.float32)
         index = self._empty(faiss, items.shape)
         if not index.is_trained:
@@ -94,7 +95,7 @@ class _FaissIndex:
         least = min(1, self.efforts[0])
         if effort < least:
             raise ValueError(f"effort={effort} must be {least} or more")
-        _faiss()
+        open_faiss()
         return self._search(np.ascontiguousarray(queries, dtype=np.float32), effort, k)
 
     def _empty(self, faiss: Any, shape: tuple[int, ...]) -> Any:
@@ -137,7 +138,7 @@ class PqScan(_FaissIndex):
 
     def build(self, embeddings: Floats) -> None:
         """See `Neighbours`."""
-        faiss = _faiss()
+        faiss = open_faiss()
         fit = self._fit(embeddings)
         self._rotation = fit.rotation
         index = faiss.IndexPQ(fit.rotation.shape[1], self.n_bytes, 8, faiss.METRIC_L2)
@@ -276,7 +277,7 @@ class Hnsw(_FaissIndex):
 
     def _search(self, queries: Floats, effort: int, k: int) -> Found:
         self._index.hnsw.efSearch = max(effort, k)
-        return _one_by_one(self._index, queries, k, _faiss().cvar.hnsw_stats)
+        return _one_by_one(self._index, queries, k, open_faiss().cvar.hnsw_stats)
 
 
 class BinaryMultiIndex(_FaissIndex):
@@ -303,7 +304,7 @@ class BinaryMultiIndex(_FaissIndex):
 
     def build(self, embeddings: Floats) -> None:
         """See `Neighbours`."""
-        faiss = _faiss()
+        faiss = open_faiss()
         pieces = self.bits // self.piece_bits
         index = faiss.IndexBinaryMultiHash(self.bits, pieces, self.piece_bits)
         index.add(self.hasher.encode(embeddings))
@@ -312,17 +313,9 @@ class BinaryMultiIndex(_FaissIndex):
     def _search(self, queries: Floats, effort: int, k: int) -> Found:
         self._index.nflip = effort
         packed = self.hasher.encode(queries)
-        found = _one_by_one(self._index, packed, k, _faiss().cvar.indexBinaryHash_stats)
+        found = _one_by_one(self._index, packed, k, open_faiss().cvar.indexBinaryHash_stats)
         agreeing = np.float32(1.0) - found.scores / np.float32(self.bits)
         return _found(found.ids, agreeing, found.examined)
-
-
-def _faiss() -> Any:
-    import faiss
-
-    # For the whole process: faiss knows no other way, and figures are for one core.
-    faiss.omp_set_num_threads(1)
-    return faiss
 
 
 def _seeded(index: Any) -> Any:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashing import codes
+from hashing.one_thread_faiss import k_means
 
 Floats = npt.NDArray[np.float32]
 Values = npt.NDArray[np.float64]
@@ -350,14 +351,8 @@ def _similarities(squares: Values, bandwidth: Floats) -> Values:
 
 
 def _centres(items: Floats, anchors: int, seed: int) -> Floats:
-    import faiss
-
-    if len(items) <= anchors:
-        return np.unique(items, axis=0)
-    faiss.omp_set_num_threads(1)  # several would add in another order each time
-    fit = faiss.Kmeans(items.shape[1], anchors, seed=seed, min_points_per_centroid=1)
-    fit.train(np.ascontiguousarray(items))
-    return np.unique(np.asarray(fit.centroids), axis=0)
+    centres = items if len(items) <= anchors else k_means(items, anchors, seed)
+    return np.unique(centres, axis=0)
 
 
 def _as_embeddings(embeddings: npt.NDArray[np.floating], d: int | None = None) -> Floats:
