@@ -13,6 +13,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from hashing.codebooks import Codebooks
+
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -35,14 +37,11 @@ def distance_tables(values: Floats, codebooks: Floats) -> Floats:
     >>> distance_tables(np.array([[1.0, 2.0]], np.float32), books).tolist()
     [[[1.0, 0.0], [4.0, 0.0]]]
     """
-    books = np.asarray(codebooks, np.float32)
+    books = Codebooks(codebooks)
     values = np.asarray(values, np.float32)
-    if books.ndim != 3 or values.ndim != 2 or values.shape[1] != books.shape[0] * books.shape[2]:
-        raise ValueError(f"queries {values.shape} do not fit codebooks {books.shape}")
-    parts = values.reshape(len(values), books.shape[0], books.shape[2])
-    products = np.einsum("qmw,mcw->qmc", parts, books, optimize=True)
-    squares = (parts**2).sum(axis=2)[:, :, None] + (books**2).sum(axis=2)
-    return np.asarray(np.maximum(squares - 2 * products, 0), np.float32)
+    halves = books.costs(values)
+    halves += (books.parts(values) ** 2).sum(axis=2)[:, :, None] / 2
+    return np.maximum(2 * halves, 0, out=halves)
 
 
 def symmetric_tables(packed: Bytes, codebooks: Floats) -> Floats:
@@ -52,11 +51,7 @@ def symmetric_tables(packed: Bytes, codebooks: Floats) -> Floats:
     >>> symmetric_tables(np.array([[1]], np.uint8), books).tolist()
     [[[9.0, 0.0]]]
     """
-    books = np.asarray(codebooks, np.float32)
-    if packed.ndim != 2 or packed.shape[1] != books.shape[0]:
-        raise ValueError(f"codes {packed.shape} do not fit codebooks {books.shape}")
-    chosen = books[np.arange(len(books)), packed]
-    return distance_tables(chosen.reshape(len(packed), -1), books)
+    return distance_tables(Codebooks(codebooks).decode(packed), codebooks)
 
 
 def distances(packed: Bytes, table: Floats) -> Floats:

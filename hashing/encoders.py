@@ -18,7 +18,7 @@ from hashing.fronts import Answer, session_of
 from hashing.halves import EMBEDDING, RESPONSES, Halves, cut_at_embedding
 from hashing.models import DEFAULT_MODEL, Model, load_model
 from hashing.quantizers import open_quantizer
-from hashing.snippets import audible, query_snippets
+from hashing.snippets import audible, filled, query_snippets
 from hashing.track_fronts import answers, open_fronts
 
 Floats = npt.NDArray[np.float32]
@@ -136,11 +136,12 @@ class Hasher:
             that `codes_of` gives the same: in half precision some codes in a hundred are others.
 
         Raises:
-          AudioError: ``too-short`` for less than one snippet, ``silent`` where no snippet is heard.
+          AudioError: ``too-short`` for less than one snippet, or than one frame where the model
+            repeats what is short; ``silent`` where no snippet is heard.
         """
         config = self.features
-        spec = spectrogram(blocks, config)
-        self._check_length(spec, "track")
+        whole = spectrogram(blocks, config)
+        spec = self._filled(whole, "track")
         starts = audible(spec, config)
         self._check_heard(starts, "track")
         snippet = starts // np.int32(config.snippet_hop)
@@ -159,7 +160,7 @@ class Hasher:
         return TrackCodes(
             self.codes_of(vectors) if again and vectors is not None else np.concatenate(codes),
             snippet,
-            self._duration_s(spec),
+            self._duration_s(whole),
             vectors,
         )
 
@@ -173,7 +174,7 @@ class Hasher:
         """
         if self._halves is None:
             return None
-        settings = json.dumps(dataclasses.asdict(self.features), sort_keys=True)
+        settings = json.dumps(self.features.to_json(), sort_keys=True)
         return hashlib.sha256(f"{settings} {self._halves.encoder}".encode()).hexdigest()
 
     def codes_of(self, embeddings: npt.NDArray[np.float16]) -> npt.NDArray[np.uint8]:
@@ -209,29 +210,35 @@ class Hasher:
 
     def hash_query(self, blocks: Iterable[Floats]) -> QueryCodes:
         """A query's snippets, `features.query_hop` apart; errors as in `hash_track`."""
-        spec = spectrogram(blocks, self.features)
-        self._check_length(spec, "query")
+        whole = spectrogram(blocks, self.features)
+        spec = self._filled(whole, "query")
         cut, starts = query_snippets(spec, self.features)
         self._check_heard(starts, "query")
         answer = self.respond(cut)
         return QueryCodes(
             answer.responses,
             starts,
-            self._duration_s(spec),
+            self._duration_s(whole),
             answer.embeddings,
             answer.norms,
             cut.reshape(len(cut), -1).std(axis=1),
         )
 
-    def _check_length(self, spec: Floats, what: str) -> None:
+    def _filled(self, whole: Floats, what: str) -> Floats:
+        """A spectrogram that holds a snippet; raises `AudioError` where this one cannot."""
         config = self.features
+        spec = filled(whole, config)
         if spec.shape[0] < config.snippet_frames:
-            needed_s = config.snippet_samples / config.sample_rate
-            held_s = self._duration_s(spec)
+            piece, samples = "snippet", config.snippet_samples
+            if config.repeats_short:
+                piece, samples = "frame", config.n_fft
+            needed_s = samples / config.sample_rate
+            held_s = self._duration_s(whole)
             raise AudioError(
                 "too-short",
-                f"{what} of {held_s:.2f} s is shorter than a snippet ({needed_s:.2f} s)",
+                f"{what} of {held_s:.2f} s is shorter than a {piece} ({needed_s:.2f} s)",
             )
+        return spec
 
     def _check_heard(self, starts: npt.NDArray[np.int32], what: str) -> None:
         if not starts.size:

@@ -57,10 +57,17 @@ class FeatureConfig:
     snippet_hop: int = 16  # frames between the snippets of an index: 0.5 s
     dynamic_range_db: float = 60.0  # dB below a snippet's loudest cell that still count
     silence_db: float = -60.0  # dB re full scale; quieter snippets are left out of index and query
+    repeats_short: bool = False  # what is shorter than a snippet is repeated until it fills one
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if isinstance(field.default, bool):
+                if not isinstance(value, bool):
+                    raise ModelError(
+                        f"feature setting {field.name}={value!r} is neither true nor false"
+                    )
+                continue
             if not isinstance(value, (int, float)) or isinstance(value, bool):
                 raise ModelError(f"feature setting {field.name}={value!r} is not a number")
         counts = ("sample_rate", "n_fft", "hop_length", "n_bands", "snippet_frames", "snippet_hop")
@@ -119,6 +126,20 @@ class FeatureConfig:
     def frame_s(self) -> float:
         """Seconds between two frames."""
         return self.hop_length / self.sample_rate
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads, for digests of what is made with the settings.
+
+        A setting of later versions is left out where it is off: what was made before it keeps its
+        digest.
+
+        >>> settings = FeatureConfig().to_json()
+        >>> "repeats_short" in settings, len(settings)
+        (False, 10)
+        """
+        return {
+            name: value for name, value in dataclasses.asdict(self).items() if value is not False
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> FeatureConfig:

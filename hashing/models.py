@@ -34,6 +34,17 @@ ARTIST_KIND = "artist"
 DEFAULT_SEQUENCE_MODEL = "sequence"
 SEQUENCE_KIND = "sequence"
 
+# And of models that make codes of clips of sound, by what is heard in them.
+DEFAULT_EVENTS_MODEL = "events"
+EVENTS_KIND = "events"
+
+# And of models that embed clips of sound.
+DEFAULT_CLIP_MODEL = "sound"
+CLIP_KIND = "clips"
+
+# What is no hasher of music.
+_BESIDE = (ARTIST_KIND, SEQUENCE_KIND, EVENTS_KIND, CLIP_KIND)
+
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 # Settings in config.json that change a code, beside the graphs and the arrays. What is not named
@@ -140,7 +151,8 @@ def list_models(kind: str | None = None) -> list[str]:
     """Names of the shipped models of a kind, or of the shipped hashers.
 
     Args:
-      kind: `ARTIST_KIND` or `SEQUENCE_KIND`; None for all that are neither, which are hashers.
+      kind: as `ARTIST_KIND` and the other kinds above; None for all that are of none of these,
+        which are hashers of music.
 
     >>> DEFAULT_MODEL in list_models(), DEFAULT_ARTIST_MODEL in list_models(ARTIST_KIND)
     (True, True)
@@ -149,11 +161,10 @@ def list_models(kind: str | None = None) -> list[str]:
         path.parent.name: json.loads(path.read_text(encoding="utf-8"))["kind"]
         for path in PRETRAINED.glob("*/config.json")
     }
-    beside = (ARTIST_KIND, SEQUENCE_KIND)
     return sorted(
         name
         for name, found in kinds.items()
-        if (found == kind if kind is not None else found not in beside)
+        if (found == kind if kind is not None else found not in _BESIDE)
     )
 
 
@@ -173,7 +184,7 @@ def _resolve(name_or_folder: str) -> Path:
 
 
 def _all_models() -> list[str]:
-    return [name for kind in (None, ARTIST_KIND, SEQUENCE_KIND) for name in list_models(kind)]
+    return [name for kind in (None, *_BESIDE) for name in list_models(kind)]
 
 
 def _read(path: Path) -> bytes:

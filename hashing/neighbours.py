@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hashing.binary import LinearHash
+from hashing.codebooks import ProductFit, fit_opq, fit_pq
 from hashing.one_thread_faiss import open_faiss
-from hashing.quantization import ProductFit, fit_opq, fit_pq
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

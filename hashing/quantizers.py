@@ -160,6 +160,7 @@ QUANTIZERS = {
     "learned": ("hashing.learned", "LearnedQuantizer"),
     "flow": ("hashing.flow", "FlowQuantizer"),
     "product": ("hashing.quantization", "ProductQuantizer"),
+    "events": ("hashing.quantization", "ProductQuantizer"),
     "minhash": ("hashing.minhash", "MinHash"),
 }
 

@@ -37,7 +37,7 @@ PREFERRED = ("TimGM6mb.sf2", "default-GM.sf2", "FluidR3_GM.sf2")
 
 RATES = (8000, 96_000)  # Hz that FluidSynth takes
 PEAK = 0.8  # of what is rendered, 1 being full scale
-TAIL_S = 30.0  # the longest that FluidSynth lets notes ring
+TAIL_S = 90.0  # the longest that FluidSynth lets notes ring: a minute in MuseScore General
 TIMEOUT_S = 120.0  # two hours of dense notes take half of it
 READ_BYTES = 1 << 20
 

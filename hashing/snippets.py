@@ -36,6 +36,21 @@ def audible(spec: Floats, config: FeatureConfig, hop: int | None = None) -> npt.
     return (heard * hop).astype(np.int32)
 
 
+def filled(spec: Floats, config: FeatureConfig) -> Floats:
+    """A spectrogram [frames, n_bands] that holds a whole snippet, if the settings ask for it.
+
+    What is shorter, but at least a frame, is repeated from its start on.
+
+    >>> config = FeatureConfig(repeats_short=True, snippet_frames=5)
+    >>> filled(np.array([[1.0], [2.0]], np.float32), config)[:, 0].tolist()
+    [1.0, 2.0, 1.0, 2.0, 1.0]
+    """
+    frames = len(spec)
+    if not config.repeats_short or not 0 < frames < config.snippet_frames:
+        return spec
+    return spec[np.arange(config.snippet_frames) % frames]
+
+
 def windows(spec: Floats, config: FeatureConfig) -> Floats:
     """The snippet that begins at each frame, a read-only view [n, n_bands, snippet_frames].
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +22,7 @@ from hashing.errors import CatalogError
 from pipelines import io
 from pipelines.stores import is_remote
 
+TRACK_ID, CLIP_ID = "track_id", "clip_id"
 TEXT_COLUMNS = ("uri", "album_id", "album", "title", "isrc", "mood", "release_date", "etag")
 LIST_COLUMNS = ("artist_id", "artist_name", "genres")  # a list, or text separated by ";"
 DIGESTED = ("track_id", "uri", "etag")  # what decides whether a track must be hashed again
@@ -42,15 +43,21 @@ Write a catalogue from a folder of audio: one row a file, with its tags.
   hashbeam index --catalog catalog.csv --out index
 
 The extension of --out chooses the format: .csv, .jsonl or .parquet. The track_id is the path below
-the folder without its extension. Files whose tags cannot be read are listed without tags."""
+the folder without its extension. Files whose tags cannot be read are listed without tags. A list
+of labelled clips may call that column clip_id."""
 
 
 class _Problems:
     """Up to `MAX_PROBLEMS` sentences about one catalogue, and how many more there were."""
 
     def __init__(self, path: str, key: str) -> None:
-        self.path, self.found, self.more = path, list[str](), 0
+        self.path, self.found, self.more, self.key = path, list[str](), 0, key
         self.text_columns = (key, *TEXT_COLUMNS)
+
+    def settle_key(self, names: Collection[str]) -> None:
+        """Lists of labelled clips call the column of ids `CLIP_ID`."""
+        if self.key == TRACK_ID and TRACK_ID not in names and CLIP_ID in names:
+            self.key, self.text_columns = CLIP_ID, (CLIP_ID, *TEXT_COLUMNS)
 
     def add(self, problem: str) -> None:
         if len(self.found) < MAX_PROBLEMS:
@@ -71,12 +78,12 @@ class _Problems:
             )
 
 
-def read_catalog(path: str, key: str = "track_id") -> pa.Table:
+def read_catalog(path: str, key: str = TRACK_ID) -> pa.Table:
     """The tracks of a catalogue, checked, sorted by `track_id` (byte order).
 
     Text columns are strings (null where empty), `artist_id`, `artist_name` and `genres` lists of
     strings, `uri` absolute; unknown columns come as they are. A list of queries is a catalogue as
-    well: `key` is the column of its ids.
+    well: `key` is the column of its ids. Without `track_id`, `clip_id` becomes it.
 
     Raises: CatalogError naming file, row, column and remedy; all problems (up to 10) at once.
 
@@ -97,6 +104,8 @@ def read_catalog(path: str, key: str = "track_id") -> pa.Table:
     problems = _Problems(path, key)
     with io.local_copy(path) as local:
         table, rows = _READERS[_format(path, local)](local, problems)
+    problems.settle_key(table.column_names)
+    wanted, key = key, problems.key
     required = (key, "uri")
     missing = [name for name in required if name not in table.column_names]
     if missing:
@@ -119,7 +128,8 @@ def read_catalog(path: str, key: str = "track_id") -> pa.Table:
     absolute = pc.match_substring_regex(table["uri"], r"^(/|[A-Za-z][A-Za-z0-9+.\-]*://)")
     joined = pc.binary_join_element_wise(base.rstrip("/"), table["uri"], "/")
     uri = pc.if_else(absolute, table["uri"], joined)
-    return table.set_column(table.column_names.index("uri"), "uri", uri).combine_chunks()
+    table = table.set_column(table.column_names.index("uri"), "uri", uri).combine_chunks()
+    return table.rename_columns({key: wanted})
 
 
 def catalog_digest(table: pa.Table) -> str:
@@ -235,6 +245,10 @@ def _read_jsonl(path: str, problems: _Problems) -> tuple[pa.Table, pa.Array]:
         raise CatalogError(f"{problems.path} is not UTF-8: {error}; save it as UTF-8") from error
     if not rows:
         problems.finish()
+    problems.settle_key(columns)
+    if problems.key == CLIP_ID:
+        ids = zip(columns[CLIP_ID], rows, strict=True)
+        columns[CLIP_ID] = [_checked_json(value, CLIP_ID, row, problems) for value, row in ids]
     arrays = {n: _json_array(values, n, problems.text_columns) for n, values in columns.items()}
     return pa.table(arrays), pa.array(rows, pa.int64())
 

@@ -53,6 +53,7 @@ VERBS = {
     "match-midi": Verb(
         "pipelines.match_midi", "find the recordings that MIDI files transcribe", True
     ),
+    "events": Verb("pipelines.events", "index labelled clips of sound, and search them", True),
     "midi-pairs": Verb("pipelines.midi_pairs", "pair MIDI files with the tracks they are of", True),
     "evaluate": Verb("pipelines.evaluate", "measure look-up, or how artists are told apart", True),
     "train": Verb("pipelines.train", "train a hasher, or a model of artists, on a catalogue"),
@@ -148,7 +149,11 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[ModuleType, argparse.Nam
     own_flags = [flag for action in parser._actions for flag in action.option_strings]
     if verb.beam_flags and any(not action.option_strings for action in parser._actions):
         arguments = _joined(arguments, own_flags)
-    args, leftover = parser.parse_known_args(list(arguments))
+    # Of several positionals the last may be a list, which would be taken for empty where a flag
+    # stands before it.
+    mixed = sum(not action.option_strings for action in parser._actions) > 1
+    read = parser.parse_known_intermixed_args if mixed else parser.parse_known_args
+    args, leftover = read(list(arguments))
     args.verb = name
     problems = unknown_flags(leftover, own_flags, beam=verb.beam_flags)
     if problems:

@@ -30,6 +30,9 @@ KINDS = {
         "pipelines.evaluation.artists.run", "how well artists of one name are told apart"
     ),
     "midi": Kind("pipelines.evaluation.midi.run", "how well MIDI files find their recordings"),
+    "events": Kind(
+        "pipelines.evaluation.events.run", "how well short codes find clips of the same labels"
+    ),
 }
 
 DESCRIPTION = "\n".join(

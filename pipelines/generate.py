@@ -9,7 +9,7 @@ import os
 import sys
 
 from hashing.generated import write_catalogue
-from hashing.generated.clips import LABELS, SHARES, ClipSettings, write_clips
+from hashing.generated.clips import LABELS, SETS, SHARES, ClipSettings, write_clips
 from pipelines.options import Checker
 
 DESCRIPTION = """\
@@ -27,15 +27,16 @@ The catalogue tells artist_id (who really plays), artist_name, album, genres, mo
 release_date. Catalogues that are hard to tell apart are made with --homonyms (two artists, one
 name), --aliases (one artist, two names), --duets and --compilation.
 
-instruments are 48 classes of General MIDI in 12 families, played by Debian's four soundfonts: those
-of the training share by others than the database, and queries by another one again, so that nobody
-can go by the sound of one synthesiser. labels.csv tells clip_id, uri, label, share and soundfont,
-taxonomy.csv the family of each label."""
+instruments are 48 classes of General MIDI in 12 families, played by five soundfonts of Debian:
+those of the training share by others than the database, and queries by another one again, so that
+nobody can go by the sound of one synthesiser. other-sounds are 85 more classes, of which an encoder
+can learn without having heard a label of the instruments. labels.csv tells clip_id, uri, label,
+share and soundfont, taxonomy.csv the family of each label."""
 
 CODECS = ("flac", "ogg", "opus", "mp3", "wav")
 
 
-KINDS = ("artists", "instruments")
+KINDS = ("artists", *SETS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,13 @@ class GenerateOptions:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
     add = parser.add_argument
-    add("kind", metavar="KIND", nargs="?", default="artists", help="artists (default), instruments")
+    add(
+        "kind",
+        metavar="KIND",
+        nargs="?",
+        default="artists",
+        help=f"artists (default), {', '.join(SETS)}",
+    )
     add("--out", metavar="DIR", help="where songs and catalog.csv go, or clips and labels.csv")
     add("--artists", metavar="N", default="100", help="how many (default: 100)")
     add("--albums", metavar="N", default="3", help="of each artist (default: 3)")
@@ -94,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def parse(args: argparse.Namespace) -> GenerateOptions | InstrumentOptions:
     """Options of parsed flags; raises `UsageError` that names every mistake."""
-    if args.kind == "instruments":
+    if args.kind in SETS:
         return _parse_instruments(args)
     checker = Checker(args)
     if args.kind not in KINDS:
@@ -146,7 +153,7 @@ def _parse_instruments(args: argparse.Namespace) -> InstrumentOptions:
     if not checker.problems and not any(counts.values()):
         checker.problems.append("--training, --database, --queries: no clips at all")
     checker.finish()
-    settings = ClipSettings(**counts, seconds=seconds, seed=seed, codec=args.codec)
+    settings = ClipSettings(args.kind, **counts, seconds=seconds, seed=seed, codec=args.codec)
     return InstrumentOptions(out, settings, workers, args.json)
 
 

@@ -47,7 +47,7 @@ GROUP = ("album", "artist_name")
 
 HIGHEST_BITS = 4096  # of keys: as many as an embedding has dimensions at most
 HIGHEST_TABLES = 256  # a look-up asks every one of them
-HIGHEST_FEATURES_BYTES = 1 << 20  # of a file of ten settings
+HIGHEST_FEATURES_BYTES = 1 << 20  # of a file of a dozen settings
 
 _HELP = {
     "sample_rate": "Hz",
@@ -61,6 +61,7 @@ _HELP = {
     "dynamic_range_db": "dB below a snippet's loudest cell that still count",
     "silence_db": "dB re full scale; quieter snippets are left out",
 }
+_NUMBERS = [field for field in dataclasses.fields(FeatureConfig) if field.name in _HELP]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,13 +136,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="JSON with the settings below (n_bands, …), or a model's config.json",
     )
-    for field in dataclasses.fields(FeatureConfig):
+    for field in _NUMBERS:
         what.add_argument(
             _flag(field.name),
             metavar="N",
             default="",
             help=f"{_HELP[field.name]} (window second: {field.default:g})",
         )
+    what.add_argument(
+        "--repeats-short",
+        action="store_true",
+        help="what is shorter than a snippet is repeated until it fills one",
+    )
 
 
 def options_from(args: argparse.Namespace) -> ImportOptions:
@@ -200,7 +206,9 @@ def _features(args: argparse.Namespace, checker: Checker) -> FeatureConfig:
         except ModelError as error:
             checker.problems.append(f"--features: {error}")
     changes: dict[str, Any] = {}
-    for field in dataclasses.fields(FeatureConfig):
+    if args.repeats_short:
+        changes["repeats_short"] = True
+    for field in _NUMBERS:
         if checker.given(flag := _flag(field.name)):
             if isinstance(field.default, int):
                 changes[field.name] = checker.integer(flag, low=1, high=1 << 20)
@@ -299,9 +307,10 @@ def command(options: ImportOptions) -> str:
     if windows:
         parts += ["--window", windows[0]]
     else:
-        for field in dataclasses.fields(FeatureConfig):
+        for field in _NUMBERS:
             value = getattr(options.features, field.name)
             parts += [_flag(field.name), f"{value:g}"] if value != field.default else []
+        parts += ["--repeats-short"] if options.features.repeats_short else []
     texts: Mapping[str, object] = {
         "--input": options.input,
         "--output": options.output,

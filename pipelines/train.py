@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from hashing.codes import MAX_KEY_BITS
@@ -50,6 +52,8 @@ HEADS = ("lsh", "pca", "itq", "transport", "pq", "opq", "minhash")
 FLOW = "flow"
 ARTIST = "artist"
 SEQUENCE = "sequence"
+# Kinds with flags of their own, and where they are.
+OWN_FLAGS = {"clips": "pipelines.train_clips", "events": "pipelines.train_events"}
 KINDS = ("encoder", "forgiving", *HEADS, FLOW, ARTIST, SEQUENCE)
 
 # Packages of the extra `train` that training cannot do without.
@@ -89,9 +93,24 @@ KIND_FLAGS = {
 GROUP = ("album", "artist_name")
 
 
+def choose(arguments: Sequence[str]) -> ModuleType | None:
+    """The module of a kind that has flags of its own; None for the others.
+
+    >>> choose(["--seed", "1", "clips"]).__name__, choose(["encoder", "--out", "clips"])
+    ('pipelines.train_clips', None)
+    """
+    after = zip(("", *arguments), arguments, strict=False)
+    named = [word for before, word in after if not before.startswith("-") or word == arguments[0]]
+    found = next((word for word in named if word in (*KINDS, *OWN_FLAGS)), None)
+    found = found or next((word for word in arguments if word in OWN_FLAGS), None)
+    return importlib.import_module(OWN_FLAGS[found]) if found in OWN_FLAGS else None
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
-    parser.add_argument("kind", metavar="KIND", help=f"what to train: {', '.join(KINDS)}")
+    parser.add_argument(
+        "kind", metavar="KIND", help=f"what to train: {', '.join((*KINDS, *OWN_FLAGS))}"
+    )
     parser.add_argument("--catalog", metavar="FILE", help="music to train on; see `catalog`")
     parser.add_argument("--out", metavar="DIR", help="the model folder to write")
     parser.add_argument(
@@ -239,7 +258,9 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     """Train, and say where the model is."""
     del beam_args
     if args.kind not in KINDS:
-        raise UsageError(f"no kind {args.kind!r} to train: use one of {', '.join(KINDS)}")
+        raise UsageError(
+            f"no kind {args.kind!r} to train: use one of {', '.join((*KINDS, *OWN_FLAGS))}"
+        )
     checker = Checker(args)
     for flag, kinds in KIND_FLAGS.items():
         if checker.given(flag) and args.kind not in kinds:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hashing.codebooks import fit_pq
 from hashing.confidence import Confidence
 from hashing.features import FeatureConfig, spectrogram
 from hashing.models import Model, save_model
-from hashing.quantization import fit_pq
 from hashing.snippets import snippets, standardise, standardise_frames
 from hashing.synthesis import render_track
 from hashing.training.export import append_linear, encoder_graph, ensemble_graph, track_graph

@@ -19,6 +19,7 @@ from hashing.conditions import Surroundings
 from hashing.errors import HashbeamError
 from hashing.generated.folder import claim, replacing, write_csv
 from hashing.generated.instruments import SOUNDS, Sound, medley
+from hashing.generated.other_sounds import OTHER_SOUNDS
 from hashing.generated.processes import spread
 from hashing.generated.recording import record
 from hashing.rendering import RenderingError, find_soundfont, fluidsynth_command, render
@@ -30,13 +31,14 @@ RATE_HZ = 24_000  # of the files: what is above 12 kHz tells cymbals apart, and 
 GAP_S = 1.5  # between two phrases: what rings longer is heard in the next, 30 dB below
 CLIPS_A_MEDLEY = 25  # that FluidSynth plays at once; starting it takes as long as playing three
 
-# Debian's fluid-soundfont-gm, opl3-soundfont (synthetic: no two sound less alike), csound-soundfont
-# and timgm6mb-soundfont.
+# Debian's fluid-soundfont-gm, musescore-general-soundfont-lossless and opl3-soundfont (synthetic:
+# no two sound less alike), csound-soundfont, and timgm6mb-soundfont.
 SHARES = {
-    "training": ("FluidR3_GM.sf2", "OPL-3_FM_128M.sf2"),
+    "training": ("FluidR3_GM.sf2", "MuseScore_General_Full.sf2", "OPL-3_FM_128M.sf2"),
     "database": ("sf_GMbank.sf2",),
     "queries": ("TimGM6mb.sf2",),
 }
+SETS = {"instruments": SOUNDS, "other-sounds": OTHER_SOUNDS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +46,15 @@ class ClipSettings:
     """What a set is made of.
 
     Attributes:
+      kind: which of `SETS`.
       training, database, queries: clips of each class in each share.
       seconds: of each clip.
       seed: the same gives the same clips.
       codec: of `hashing.audio.encode`.
     """
 
-    training: int = 200
+    kind: str = "instruments"
+    training: int = 450
     database: int = 150
     queries: int = 25
     seconds: float = 4.0
@@ -59,6 +63,8 @@ class ClipSettings:
 
     def __post_init__(self) -> None:
         counts = (self.training, self.database, self.queries)
+        if self.kind not in SETS:
+            raise ValueError(f"kind={self.kind!r} must be one of {', '.join(SETS)}")
         if min(counts) < 0 or not max(counts) or not 0.5 <= self.seconds <= 60 or self.seed < 0:
             raise ValueError(f"{self}: nothing to write")
 
@@ -107,7 +113,7 @@ def write_clips(
     """
     _require_soundfonts()
     folder = Path(folder)
-    claim(folder, {"kind": "instruments", **dataclasses.asdict(settings)})
+    claim(folder, dataclasses.asdict(settings))
     batches = list(plan(folder, settings))
     todo = [batch for batch in batches if not _is_done(batch)]
     with tqdm.tqdm(
@@ -117,16 +123,17 @@ def write_clips(
             bar.update(done)
     rows = [row for batch in batches for row in batch.rows()]
     write_csv(folder / LABELS, COLUMNS, rows)
-    families = sorted({sound.family for sound in SOUNDS})
+    sounds = SETS[settings.kind]
+    families = sorted({sound.family for sound in sounds})
     tree = [{"label": family, "parent": ""} for family in families]
-    tree += [{"label": sound.label, "parent": sound.family} for sound in SOUNDS]
+    tree += [{"label": sound.label, "parent": sound.family} for sound in sounds]
     write_csv(folder / TAXONOMY, ("label", "parent"), tree)
     return rows
 
 
 def plan(folder: Path, settings: ClipSettings) -> Iterator[Batch]:
     """All batches of a set; soundfonts of a share take turns."""
-    for sound in SOUNDS:
+    for sound in SETS[settings.kind]:
         for share, fonts in SHARES.items():
             wanted = getattr(settings, share)
             for number, first in enumerate(range(0, wanted, CLIPS_A_MEDLEY)):
@@ -142,7 +149,7 @@ def play(batch: Batch) -> Iterator[np.ndarray]:
     """
     settings, surroundings = batch.settings, Surroundings(RATE_HZ)
     kind = [*SHARES].index(batch.share)
-    place = [sound.label for sound in SOUNDS].index(batch.sound.label)
+    place = [sound.label for sound in SETS[settings.kind]].index(batch.sound.label)
     seed = int(np.random.default_rng([settings.seed, place, kind, batch.first]).integers(2**31))
     song = medley(batch.sound, batch.count, settings.seconds, GAP_S, seed)
     samples = render(song, RATE_HZ, batch.font)
@@ -179,5 +186,6 @@ def _require_soundfonts() -> None:
             except RenderingError:
                 raise HashbeamError(
                     f"instruments need the soundfont {font}: apt-get install fluid-soundfont-gm "
-                    "opl3-soundfont csound-soundfont timgm6mb-soundfont"
+                    "musescore-general-soundfont-lossless opl3-soundfont csound-soundfont "
+                    "timgm6mb-soundfont"
                 ) from None

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from hashing import binary
 from hashing.audio import decode
+from hashing.codebooks import CENTROIDS
 from hashing.conditions import Surroundings
 from hashing.encoders import Hasher
 from hashing.errors import AudioError, HashbeamError, ModelError
@@ -26,7 +27,6 @@ from hashing.features import FeatureConfig
 from hashing.fronts import Answer
 from hashing.learned import LearnedQuantizer
 from hashing.models import Model, load_model, save_model
-from hashing.quantization import CENTROIDS
 from hashing.snippets import standardise
 from hashing.training import calibration, corpus
 from hashing.training.embeddings import clean_embeddings, paired_embeddings

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hashing import binary, quantization
+from hashing import binary, codebooks, quantization
 from hashing.codes import MAX_KEY_BITS
 from hashing.encoders import Hasher
 from hashing.errors import AudioError, ModelError
@@ -54,9 +54,9 @@ LINEAR: Mapping[str, Callable[[Floats, HeadTraining], binary.LinearHash]] = {
     "itq": lambda items, head: binary.itq(items, head.bits, seed=head.seed),
     "transport": lambda items, head: binary.optimal_transport(items, head.bits, seed=head.seed),
 }
-PRODUCT: Mapping[str, Callable[[Floats, HeadTraining], quantization.ProductFit]] = {
-    "pq": lambda items, head: quantization.fit_pq(items, head.bits // 8, head.seed),
-    "opq": lambda items, head: quantization.fit_opq(items, head.bits // 8, head.seed),
+PRODUCT: Mapping[str, Callable[[Floats, HeadTraining], codebooks.ProductFit]] = {
+    "pq": lambda items, head: codebooks.fit_pq(items, head.bits // 8, head.seed),
+    "opq": lambda items, head: codebooks.fit_opq(items, head.bits // 8, head.seed),
 }
 HEADS = (*LINEAR, *PRODUCT)
 

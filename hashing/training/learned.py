@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hashing import binary
+from hashing.codebooks import fit_opq
 from hashing.codes import MAX_KEY_BITS
 from hashing.forgiving import group_bits
 from hashing.learned import LearnedQuantizer
-from hashing.quantization import fit_opq
 from hashing.search import PROBES
 from hashing.training.embeddings import Pairs
 

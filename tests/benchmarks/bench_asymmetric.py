@@ -21,8 +21,9 @@ from collections.abc import Callable
 import numpy as np
 
 from hashing.asymmetric import distance_tables, distances, nearest
+from hashing.codebooks import fit_pq
 from hashing.multi_index import MultiIndex, fit_codebooks
-from hashing.quantization import ProductQuantizer, fit_pq
+from hashing.quantization import ProductQuantizer
 
 DIMENSIONS, BEST = 64, 100
 

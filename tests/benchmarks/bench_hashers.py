@@ -43,12 +43,13 @@ from hasher_systems import Buckets, ExactProbes, Faiss, System, Tables, codes_of
 
 from hashing import binary, neighbours
 from hashing.balance import measure_balance
+from hashing.codebooks import fit_opq, fit_pq
 from hashing.encoders import Hasher
 from hashing.flow import FlowQuantizer
 from hashing.forgiving import group_bits
 from hashing.minhash import MinHash
 from hashing.models import DEFAULT_MODEL, list_models
-from hashing.quantization import ProductQuantizer, fit_opq, fit_pq
+from hashing.quantization import ProductQuantizer
 from hashing.quantizers import SignQuantizer
 from pipelines.catalog import read_catalog
 

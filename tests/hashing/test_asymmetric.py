@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hashing.asymmetric import distance_tables, distances, nearest, smallest, symmetric_tables
-from hashing.quantization import ProductQuantizer, fit_pq
+from hashing.codebooks import fit_pq
+from hashing.quantization import ProductQuantizer
 
 RNG = np.random.default_rng(3)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from model_fixture import learned_model, track_model
+from model_fixture import learned_model, random_model, track_model
 
 from hashing import codes, track_fronts
 from hashing.conditions import add_noise, coloured_noise
@@ -301,6 +301,51 @@ def test_one_snippet_is_enough(anyone: Hasher) -> None:
     assert anyone.hash_track([music[:7774]]).snippet.tolist() == [0]
     # The query's own, and those that reach a quarter of a second beyond it to either side.
     assert anyone.hash_query([music[:7774]]).start_frame.tolist() == [-8, -4, 0, 4, 8]
+
+
+@pytest.fixture(scope="module")
+def repeating(tmp_path_factory: pytest.TempPathFactory) -> Hasher:
+    """As `hasher`, but what is short is repeated."""
+    features = FeatureConfig(repeats_short=True)
+    return Hasher(random_model(tmp_path_factory.mktemp("models") / "short", features=features))
+
+
+@pytest.mark.parametrize(("samples", "frames"), [(1024, 1), (3523, 10), (3524, 11), (7773, 27)])
+def test_what_is_short_is_repeated(repeating: Hasher, samples: int, frames: int) -> None:
+    music = render_track(2, 1.0, RATE)[:samples]
+    spec = spectrogram([music], repeating.features)
+    assert len(spec) == frames
+    whole = spec[np.arange(28) % frames]
+    track = repeating.hash_track([music])
+    assert track.snippet.tolist() == [0]
+    np.testing.assert_array_equal(track.codes, encode(repeating, whole.T[None]))
+    query = repeating.hash_query([music])
+    assert query.start_frame.tolist() == [-8, -4, 0, 4, 8]
+    own = repeating.respond(whole.T[None]).responses
+    np.testing.assert_allclose(query.responses[2:3], own, atol=1e-5)
+    # Its length is that of what was played.
+    assert track.duration_s == query.duration_s == ((frames - 1) * 250 + 1024) / RATE
+
+
+@pytest.mark.parametrize("samples", [0, 1023])
+def test_less_than_a_frame_is_not_repeated(repeating: Hasher, samples: int) -> None:
+    music = render_track(2, 1.0, RATE)[:samples]
+    for call, what in ((repeating.hash_track, "track"), (repeating.hash_query, "query")):
+        said = rf"{what} of 0\.00 s is shorter than a frame \(0\.13 s\)"
+        with pytest.raises(AudioError, match=said) as caught:
+            call([music])
+        assert caught.value.kind == "too-short"
+
+
+def test_what_is_long_enough_is_not_repeated(
+    hasher: Hasher, repeating: Hasher, music: np.ndarray
+) -> None:
+    for samples in (7774, len(music)):
+        one, other = (found.hash_track([music[:samples]]) for found in (hasher, repeating))
+        np.testing.assert_array_equal(one.snippet, other.snippet)
+        assert one.duration_s == other.duration_s
+    with pytest.raises(AudioError, match="silent"):
+        repeating.hash_track([np.zeros(2000, np.float32)])
 
 
 @pytest.mark.parametrize("level", [0.0, 1e-4])

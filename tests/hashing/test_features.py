@@ -161,6 +161,9 @@ def test_a_query_of_one_second_holds_a_snippet() -> None:
         ({"sample_rate": "8000"}, "sample_rate='8000' is not a number"),
         ({"silence_db": None}, "silence_db=None is not a number"),
         ({"snippet_hop": True}, "snippet_hop=True is not a number"),
+        ({"repeats_short": 1}, "repeats_short=1 is neither true nor false"),
+        ({"repeats_short": "true"}, "repeats_short='true' is neither true nor false"),
+        ({"repeats_short": None}, "repeats_short=None is neither true nor false"),
         ({"n_fft": 0}, "n_fft=0 is not a count"),
         ({"n_bands": 64.0}, "n_bands=64.0 is not a count"),
         ({"n_bands": 1 << 40}, "is not a count up to 2**20"),
@@ -181,6 +184,13 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], words
 
 
 def test_settings_survive_json() -> None:
-    for config in (FeatureConfig(), BALUJA_COVELL):
-        text = json.dumps(dataclasses.asdict(config))
-        assert FeatureConfig.from_json(json.loads(text)) == config
+    for config in (FeatureConfig(), BALUJA_COVELL, FeatureConfig(repeats_short=True)):
+        for settings in (dataclasses.asdict(config), config.to_json()):
+            assert FeatureConfig.from_json(json.loads(json.dumps(settings))) == config
+
+
+def test_a_setting_that_models_of_before_lack_is_off() -> None:
+    settings = FeatureConfig().to_json()
+    assert "repeats_short" not in settings
+    assert FeatureConfig.from_json(settings).repeats_short is False
+    assert FeatureConfig(repeats_short=True).to_json() == {**settings, "repeats_short": True}

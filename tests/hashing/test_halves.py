@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -93,6 +95,19 @@ def test_what_the_features_are_belongs_to_the_encoder(models: dict[str, Model]) 
     before = hasher.encoder_digest
     hasher.features = dataclasses.replace(FeatureConfig(), silence_db=-50.0)
     assert hasher.encoder_digest != before
+    hasher.features = dataclasses.replace(FeatureConfig(), repeats_short=True)
+    assert hasher.encoder_digest != before
+
+
+def test_settings_of_later_versions_that_are_off_change_no_digest() -> None:
+    """Embeddings that were kept before there was `repeats_short` stay those of their model."""
+    hasher = Hasher(load_model("contrastive"))
+    settings = hasher.model.config["features"]
+    assert "repeats_short" not in settings
+    halves = cut_at_embedding(hasher.model.graph("model"))
+    assert halves is not None
+    text = f"{json.dumps(settings, sort_keys=True)} {halves.encoder}"
+    assert hasher.encoder_digest == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_any_weight_of_the_encoder_tells_it_apart_and_none_of_the_head() -> None:

@@ -15,7 +15,15 @@ from onnx import TensorProto, helper
 from hashing import models
 from hashing.encoders import Hasher
 from hashing.errors import ModelError
-from hashing.models import list_models, load_model, save_model
+from hashing.models import (
+    ARTIST_KIND,
+    CLIP_KIND,
+    EVENTS_KIND,
+    SEQUENCE_KIND,
+    list_models,
+    load_model,
+    save_model,
+)
 
 INPUTS, BITS = 64 * 28, 464
 
@@ -262,6 +270,20 @@ def test_every_shipped_model_is_listed_and_loads() -> None:
     assert list_models()
     for name in list_models():
         assert load_model(name).name == name
+
+
+def test_hashers_are_listed_without_the_models_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = {"one": "learned", "two": ARTIST_KIND, "three": SEQUENCE_KIND}
+    kinds |= {"four": EVENTS_KIND, "five": CLIP_KIND}
+    for name, kind in kinds.items():
+        save_model(tmp_path / name, {"kind": kind, "features": {}}, {}, {"a": np.zeros(1)}, "#")
+    monkeypatch.setattr("hashing.models.PRETRAINED", tmp_path)
+    assert list_models() == ["one"]
+    assert (list_models(EVENTS_KIND), list_models(CLIP_KIND)) == (["four"], ["five"])
+    with pytest.raises(ModelError, match=r"\(one, two, three, four, five\)"):
+        load_model("six")
 
 
 def test_a_graph_that_is_no_onnx(folder: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from hashing import binary, codes, neighbours
+from hashing.codebooks import fit_opq, fit_pq
 from hashing.neighbours import Neighbours
-from hashing.quantization import ProductQuantizer, fit_opq, fit_pq
+from hashing.quantization import ProductQuantizer
 
 N, D = 1200, 16
 
@@ -43,8 +44,8 @@ MAKERS: dict[str, Callable[[], Neighbours]] = {
 def built() -> dict[str, Neighbours]:
     """Every index, built once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hashing.quantization.OPQ_ROUNDS", 5)
-        patch.setattr("hashing.quantization.PQ_ROUNDS", 5)
+        patch.setattr("hashing.codebooks.OPQ_ROUNDS", 5)
+        patch.setattr("hashing.codebooks.PQ_ROUNDS", 5)
         indexes = {name: make() for name, make in MAKERS.items()}
         for index in indexes.values():
             index.build(ITEMS)
@@ -115,8 +116,8 @@ def test_coarse_scores_are_near_the_cosine(
 def test_a_scan_ranks_as_the_product_quantizer_does(
     built: dict[str, Neighbours], name: str, fitter, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("hashing.quantization.OPQ_ROUNDS", 5)
-    monkeypatch.setattr("hashing.quantization.PQ_ROUNDS", 5)
+    monkeypatch.setattr("hashing.codebooks.OPQ_ROUNDS", 5)
+    monkeypatch.setattr("hashing.codebooks.PQ_ROUNDS", 5)
     fit = fitter(ITEMS, 4, neighbours.SEED)
     quantizer = ProductQuantizer(fit.codebooks)
     packed = quantizer.encode(ITEMS @ fit.rotation)

@@ -3,16 +3,15 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.cluster import KMeans
 
+from hashing.codebooks import order_centroids
 from hashing.errors import ModelError
 from hashing.models import save_model
-from hashing.quantization import ProductQuantizer, fit_opq, fit_pq, order_centroids
+from hashing.quantization import ProductQuantizer
 from hashing.quantizers import open_quantizer
 
 
@@ -20,13 +19,6 @@ def random_quantizer(seed: int, m: int = 4, width: int = 2) -> ProductQuantizer:
     """Random centroids, numbered as fitted ones are."""
     books = np.random.default_rng(seed).standard_normal((m, 256, width)).astype(np.float32)
     return ProductQuantizer(np.stack([book[order_centroids(book)] for book in books]))
-
-
-def correlated(seed: int, n: int, d: int) -> np.ndarray:
-    """Vectors whose dimensions depend on each other, with variances that differ."""
-    rng = np.random.default_rng(seed)
-    turn = np.linalg.qr(rng.standard_normal((d, d)))[0]
-    return ((rng.standard_normal((n, d)) / np.arange(1, d + 1)) @ turn).astype(np.float32)
 
 
 def squared_distances(quantizer: ProductQuantizer, responses: np.ndarray) -> np.ndarray:
@@ -61,16 +53,6 @@ def test_codes_are_the_nearest_centroids(seed: int, n: int, width: int):
     np.testing.assert_allclose(again, decoded, atol=3e-3)
 
 
-def test_codes_are_those_of_faiss():
-    quantizer = random_quantizer(1, m=4, width=3)
-    responses = np.random.default_rng(2).standard_normal((3000, 12)).astype(np.float32)
-    reference = faiss.ProductQuantizer(12, 4, 8)
-    faiss.copy_array_to_vector(quantizer.codebooks.ravel(), reference.centroids)
-    theirs = reference.compute_codes(responses)
-    assert np.mean(quantizer.encode(responses) == theirs) > 0.999  # but for rounding
-    np.testing.assert_array_equal(quantizer.decode(theirs), reference.decode(theirs))
-
-
 @settings(max_examples=25)
 @given(seed=st.integers(0, 10**6))
 def test_scores_fall_with_the_squared_distance_from_one_to_zero(seed: int):
@@ -96,30 +78,6 @@ def test_scores_fall_with_the_squared_distance_from_one_to_zero(seed: int):
 def test_centroids_that_are_all_alike_tell_nothing():
     quantizer = ProductQuantizer(np.ones((2, 256, 1)))
     assert not quantizer.byte_scores(np.array([[3.0, 4.0]], np.float32)).any()
-
-
-def test_order_of_centroids_on_a_line():
-    # On a line, the halves are the smaller and the larger half, at every level.
-    values = np.random.default_rng(3).standard_normal((256, 1))
-    ordered = values[order_centroids(values), 0]
-    for size in (128, 64, 32, 16, 8, 4, 2, 1):
-        groups = ordered.reshape(-1, 2, size)
-        low, high = groups[:, 0], groups[:, 1]
-        below = low.max(axis=1) < high.min(axis=1)
-        above = low.min(axis=1) > high.max(axis=1)
-        assert np.all(below | above)
-
-
-def test_a_shorter_key_is_a_coarser_cell():
-    """Centroids that share leading bits lie together, much more so than if drawn at random."""
-    centroids = np.random.default_rng(4).standard_normal((256, 4))
-    order = order_centroids(centroids)
-    assert sorted(order) == list(range(256))
-    for bits in (1, 2, 3, 4, 5, 6):
-        groups = centroids[order].reshape(1 << bits, -1, 4)
-        spread = np.square(groups - groups.mean(axis=1, keepdims=True)).sum() / 256
-        random = np.square(centroids - centroids.mean(axis=0)).sum() / 256
-        assert spread < random * (1 - 0.12 * bits)
 
 
 @pytest.mark.parametrize("key_bits", [1, 2, 3, 7, 8, 15, 16])
@@ -188,72 +146,6 @@ def test_no_responses_have_no_codes_and_no_keys():
     assert quantizer.byte_scores(nothing).shape == (0, 4, 256)
 
 
-def distortion(items: np.ndarray, rotation: np.ndarray, books: np.ndarray) -> float:
-    quantizer = ProductQuantizer(books)
-    values = items @ rotation
-    return float(np.square(values - quantizer.decode(quantizer.encode(values))).sum(axis=1).mean())
-
-
-def test_codebooks_lose_as_little_as_those_of_scikit_learn():
-    items = correlated(9, 1500, 8)
-    fit = fit_pq(items, n_bytes=2)
-    theirs = [
-        KMeans(256, n_init=1, init="random", max_iter=25, random_state=1).fit(part)
-        for part in (items[:, :4], items[:, 4:])
-    ]
-    ours = distortion(items, fit.rotation, fit.codebooks)
-    assert ours == pytest.approx(sum(k.inertia_ for k in theirs) / len(items), rel=0.05)
-
-
-def test_turning_first_loses_no_more_than_faiss_does(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("hashing.quantization.OPQ_ROUNDS", 25)
-    vectors = correlated(10, 2000, 16)
-    items, other = vectors[:1000], vectors[1000:]
-    fit = fit_opq(items, n_bytes=2)
-    np.testing.assert_allclose(fit.rotation @ fit.rotation.T, np.eye(16), atol=1e-5)
-    reference = faiss.index_factory(16, "OPQ2,PQ2x8np")
-    reference.train(items)
-    theirs = np.square(reference.sa_decode(reference.sa_encode(other)) - other).sum(axis=1).mean()
-    ours = distortion(other, fit.rotation, fit.codebooks)
-    assert ours < 1.03 * theirs
-    plain = fit_pq(items, n_bytes=2)
-    assert ours < 0.98 * distortion(other, plain.rotation, plain.codebooks)
-
-
-@pytest.mark.parametrize("fitter", [fit_pq, fit_opq])
-def test_parts_of_unequal_width_are_filled_up(fitter, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("hashing.quantization.OPQ_ROUNDS", 3)
-    monkeypatch.setattr("hashing.quantization.PQ_ROUNDS", 3)
-    items = correlated(11, 400, 7)
-    fit = fitter(items, n_bytes=3)
-    assert fit.rotation.shape == (7, 9)
-    assert fit.codebooks.shape == (3, 256, 3)
-    # Distances are kept: the two columns too many hold nothing.
-    np.testing.assert_allclose(fit.rotation @ fit.rotation.T, np.eye(7), atol=1e-5)
-    again = fitter(items, n_bytes=3)
-    np.testing.assert_array_equal(again.codebooks, fit.codebooks)
-    assert np.abs(fitter(items, n_bytes=3, seed=1).codebooks - fit.codebooks).max() > 1e-3
-
-
-def test_centroids_that_nothing_is_near_are_put_to_use(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("hashing.quantization.PQ_ROUNDS", 40)
-    # 300 places, most items at few of them: drawn centroids coincide, and must be moved away.
-    rng = np.random.default_rng(12)
-    items = np.concatenate((np.zeros((600, 4)), rng.standard_normal((300, 4)) * 10))
-    fit = fit_pq(items, n_bytes=2)
-    for column in ProductQuantizer(fit.codebooks).encode(items @ fit.rotation).T:
-        assert len(np.unique(column)) > 200
-
-
-@pytest.mark.parametrize("fitter", [fit_pq, fit_opq])
-def test_what_cannot_be_fitted_says_why(fitter):
-    with pytest.raises(ValueError, match="255 embeddings are fewer than 256 centroids"):
-        fitter(np.zeros((255, 4)), n_bytes=2)
-    for n_bytes in (0, 1, 5):
-        with pytest.raises(ValueError, match=f"cannot be cut into {n_bytes} parts"):
-            fitter(np.zeros((300, 4)), n_bytes=n_bytes)
-
-
 def test_a_model_folder_keeps_the_quantizer(tmp_path: Path):
     quantizer = random_quantizer(13, m=4)
     config = {"kind": "product", "features": {}, "bits": 32}
@@ -268,6 +160,51 @@ def test_a_model_folder_keeps_the_quantizer(tmp_path: Path):
         opened.encode(responses[:, :7])
 
 
+@pytest.mark.parametrize("key_bits", [1, 3, 7, 8])
+def test_keys_of_single_parts_are_their_leading_bits(key_bits: int):
+    quantizer = ProductQuantizer(np.zeros((3, 256, 1)), tables=np.array([[2], [0]]))
+    assert (quantizer.n_tables, quantizer.key_bits_max) == (2, 8)
+    packed = np.random.default_rng(15).integers(0, 256, (50, 3)).astype(np.uint8)
+    for table, part in enumerate((2, 0)):
+        keys = quantizer.postings(packed, table, key_bits)[1]
+        assert keys.tolist() == [int(f"{byte:08b}"[:key_bits], 2) for byte in packed[:, part]]
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 10**6), key_bits=st.integers(1, 8), probes=st.integers(0, 300))
+def test_probes_of_one_byte_are_the_nearest_centroids(seed: int, key_bits: int, probes: int):
+    quantizer = random_quantizer(seed, m=1, width=3)
+    assert quantizer.tables.tolist() == [[0]]
+    queries = np.random.default_rng(seed).standard_normal((4, 3)).astype(np.float32)
+    found = quantizer.probe_keys(queries, key_bits, probes)
+    assert (found.shape, found.dtype) == ((4, max(1, probes), 1), np.uint32)
+    there = min(max(1, probes), 1 << key_bits)
+    # A cell is as near as the nearest of the centroids that share its bits.
+    cells = squared_distances(quantizer, queries).reshape(4, 1 << key_bits, -1).min(axis=2)
+    own = quantizer.postings(quantizer.encode(queries), 0, key_bits)[1]
+    for row, cost in enumerate(cells):
+        keys = found[row, :there, 0]
+        assert len(set(keys.tolist())) == there
+        np.testing.assert_allclose(cost[keys], np.sort(cost)[:there], atol=1e-5)
+        assert keys[0] == own[row]
+        assert set(found[row, there:, 0].tolist()) <= {int(keys[0])}
+
+
+@pytest.mark.parametrize("kind", ["product", "events"])
+def test_a_model_folder_of_one_byte(tmp_path: Path, kind: str):
+    quantizer = random_quantizer(16, m=1)
+    config = {"kind": kind, "features": {}, "bits": 8}
+    opened = open_quantizer(save_model(tmp_path / "m", config, {}, quantizer.arrays(), "# Test"))
+    assert (opened.code_bytes, opened.n_tables, opened.key_bits_max) == (1, 1, 8)
+    responses = np.random.default_rng(17).standard_normal((20, 2)).astype(np.float32)
+    packed = opened.encode(responses)
+    np.testing.assert_array_equal(packed, quantizer.encode(responses))
+    scores = opened.byte_scores(responses)
+    np.testing.assert_array_equal(scores[:, 0].argmax(axis=1), packed[:, 0])
+    np.testing.assert_allclose(scores[:, 0].max(axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(opened.likeness(packed, packed), 1.0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arrays", "bits", "said"),
     [
@@ -276,7 +213,10 @@ def test_a_model_folder_keeps_the_quantizer(tmp_path: Path):
         ({"codebooks": np.zeros((0, 256, 2))}, 0, "codebooks must be"),
         ({"codebooks": np.full((4, 256, 2), np.nan)}, 32, "finite"),
         ({"codebooks": np.zeros((4, 256, 2))}, 24, "4 codebooks for 24 bits"),
-        ({"codebooks": np.zeros((1, 256, 2))}, 8, "tables must name two parts"),
+        ({"codebooks": np.zeros((1, 256, 2)), "tables": np.array([[0, 0]])}, 8, "different"),
+        ({"codebooks": np.zeros((1, 256, 2)), "tables": np.array([[1]])}, 8, "different"),
+        ({"codebooks": np.zeros((4, 256, 2)), "tables": np.array([[0, 1, 2]])}, 32, "two parts"),
+        ({"codebooks": np.zeros((4, 256, 2)), "tables": np.zeros((0, 1))}, 32, "two parts"),
         ({"codebooks": np.zeros((4, 256, 2)), "tables": np.array([[0, 4]])}, 32, "different"),
         ({"codebooks": np.zeros((4, 256, 2)), "tables": np.array([[-1, 2]])}, 32, "different"),
         ({"codebooks": np.zeros((4, 256, 2)), "tables": np.array([[2, 2]])}, 32, "different"),

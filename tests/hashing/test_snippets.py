@@ -18,6 +18,7 @@ from hashing.snippets import (
     LONG_QUERY_S,
     audible,
     fill_edges,
+    filled,
     query_snippets,
     snippets,
     standardise,
@@ -371,3 +372,16 @@ def test_a_loud_start_does_not_blur_what_comes_after_it() -> None:
     # A floor reaches half a snippet, mean and deviation another half.
     alone = standardise_frames(spec[-60:], config)
     np.testing.assert_array_equal(standardise_frames(spec, config)[-32:], alone[-32:])
+
+
+@given(frames=st.integers(0, 40), wanted=st.integers(1, 20))
+def test_what_is_short_is_repeated_from_its_start_on(frames: int, wanted: int) -> None:
+    config = FeatureConfig(n_bands=2, snippet_frames=wanted, repeats_short=True)
+    spec = np.arange(2 * frames, dtype=np.float32).reshape(frames, 2)
+    found = filled(spec, config)
+    # Nothing cannot be repeated, and what is long enough stays as it is.
+    assert len(found) == (max(frames, wanted) if frames else 0)
+    for number, frame in enumerate(found.tolist()):
+        assert frame == [2.0 * (number % frames), 2.0 * (number % frames) + 1]
+    off = dataclasses.replace(config, repeats_short=False)
+    assert np.array_equal(filled(spec, off), spec)

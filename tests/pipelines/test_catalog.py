@@ -89,7 +89,52 @@ def test_dates_of_parquet_become_text(tmp_path: Path) -> None:
     assert read_catalog(str(tmp_path / "c.parquet"))["release_date"].to_pylist() == ["1970-01-01"]
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_list_of_clips_may_call_its_ids_clip_id(tmp_path: Path, kind: str) -> None:
+    rows = {"clip_id": ["b", "a"], "uri": ["/b.wav", "/a.wav"], "label": ["drum", "flute"]}
+    path = tmp_path / f"c.{kind}"
+    write_plainly(pa.table(rows), path, kind)
+    table = read_catalog(str(path))
+    assert table.column_names == ["track_id", "uri", "label"]
+    assert table["track_id"].to_pylist() == ["a", "b"]
+    assert table["label"].to_pylist() == ["flute", "drum"]
+    # Where both are there, clip_id is a column like any other.
+    write_plainly(pa.table({**rows, "track_id": ["1", "2"]}), path, kind)
+    table = read_catalog(str(path))
+    assert table["track_id"].to_pylist() == ["1", "2"]
+    assert table["clip_id"].to_pylist() == ["b", "a"]
+
+
+def write_plainly(table: pa.Table, path: Path, kind: str) -> None:
+    if kind == "parquet":
+        pq.write_table(table, path)
+    elif kind == "csv":
+        lines = [table.column_names, *(row.values() for row in table.to_pylist())]
+        path.write_text("".join(",".join(line) + "\n" for line in lines))
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+
+
+def test_ids_of_clips_are_no_numbers_but_beside_track_ids(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"clip_id": 7, "track_id": "a", "uri": "a"}')
+    assert read_catalog(str(path))["clip_id"].to_pylist() == [7]
+    # The queries of a look-up have ids of their own.
+    with pytest.raises(CatalogError, match="column query_id missing, found clip_id"):
+        read_catalog(str(path), "query_id")
+    pq.write_table(pa.table({"clip_id": [1], "uri": ["a"]}), tmp_path / "c.parquet")
+    with pytest.raises(CatalogError, match="column clip_id: must be text, is int64"):
+        read_catalog(str(tmp_path / "c.parquet"))
+
+
 BAD = {
+    "the same clip": ("c.csv", b"clip_id,uri\na,a\na,b\n", "row 2, column clip_id: 'a' is"),
+    "empty clip id": ("c.csv", b"clip_id,uri\n,a\n", "row 1, column clip_id: empty"),
+    "a number of a clip": (
+        "c.jsonl",
+        b'{"clip_id": "a", "uri": "a"}\n{"clip_id": 7, "uri": "b"}',
+        "row 2, column clip_id: must be text, got 7",
+    ),
     "empty": ("c.csv", b"", "c.csv is empty"),
     "blank": ("c.csv", b"\n \n", "c.csv is empty"),
     "header only": ("c.csv", b"track_id,uri\n", "holds no tracks"),

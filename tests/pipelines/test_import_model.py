@@ -210,6 +210,9 @@ def test_features(tmp_path: Path) -> None:
     assert options("--features", str(file), "--n-bands", "41").features.n_bands == 41
     assert options("--window", "baluja-covell").features == BALUJA_COVELL
     assert options("--silence-db", "-50").features == FeatureConfig(silence_db=-50.0)
+    assert options("--repeats-short").features == FeatureConfig(repeats_short=True)
+    file.write_text(json.dumps({"repeats_short": True}))
+    assert options("--features", str(file)).features == FeatureConfig(repeats_short=True)
     # The features of another model, by its own file.
     settings = PRETRAINED / DEFAULT_MODEL / "config.json"
     assert options("--features", str(settings)).features == Hasher.load().features
@@ -221,6 +224,7 @@ def test_features(tmp_path: Path) -> None:
         ("--n-bands", "40", "--fmax", "3000", "--sample-rate", "16000"),
         ("--window", "baluja-covell"),
         ("--window", "baluja-covell", "--snippet-hop", "20"),
+        ("--window", "dense", "--repeats-short"),
         ("--layout", "frames-bands", "--input", "a b", "--same", "work", "--no-calibration"),
         ("--group", "composer", "--queries", "7", "--seed", "3"),
     ],
@@ -248,6 +252,7 @@ def test_the_command_of_the_card_is_what_was_asked(flags: tuple[str, ...]) -> No
         (["--fmin", "5000"], ["fmin=5000.0 and fmax=3900.0 must rise"]),
         (["--noise", "none"], ["--noise, --rooms: none is not a folder"]),
         (["--epochs", "3"], ["unknown flag --epochs"]),
+        (["--repeats-short", "1"], ["1"]),
         (["--runner", "DirectRunner"], ["unknown flag --runner"]),
     ],
 )

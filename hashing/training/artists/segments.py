@@ -88,7 +88,7 @@ class ArtistMusic:
     def identity(self) -> str:
         """What tells this music from other."""
         parts = [self.track_ids, self.artists.tolist(), self.starts.tolist()]
-        text = json.dumps([*parts, dataclasses.asdict(self.config)])
+        text = json.dumps([*parts, self.config.to_json()])
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -14,6 +14,7 @@ from hashing.errors import HashbeamError, UsageError
 from hashing.generated import clips
 from hashing.generated.clips import SHARES, Batch, ClipSettings, plan, play, write_clips
 from hashing.generated.instruments import SOUNDS, Sound, medley, phrase
+from hashing.generated.other_sounds import OTHER_SOUNDS
 from hashing.midi import Song
 from hashing.rendering import FOLDERS, fluidsynth_command, render_plainly
 
@@ -32,7 +33,7 @@ def plainly(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(clips, "render", render)
     monkeypatch.setattr(clips, "_require_soundfonts", lambda: None)
-    monkeypatch.setattr(clips, "SOUNDS", SOUNDS[::16])
+    monkeypatch.setitem(clips.SETS, "instruments", SOUNDS[::16])
     return asked
 
 
@@ -126,7 +127,7 @@ def test_no_soundfont_plays_in_two_shares() -> None:
     for share, own in SHARES.items():
         assert {batch.font for batch in batches if batch.share == share} == set(own)
     counts = {share: sum(b.count for b in batches if b.share == share) for share in SHARES}
-    assert counts == {"training": 200 * 48, "database": 150 * 48, "queries": 25 * 48}
+    assert counts == {"training": 450 * 48, "database": 150 * 48, "queries": 25 * 48}
 
 
 def test_without_fluidsynth_there_is_one_line(
@@ -151,3 +152,28 @@ def test_soundfonts_are_heard(tmp_path: Path) -> None:
 
 def _is_there(font: str) -> bool:
     return any((Path(folder) / font).is_file() for folder in FOLDERS)
+
+
+def test_other_sounds_share_no_program_with_the_instruments() -> None:
+    known = {program for sound in SOUNDS for program in sound.programs}
+    other = {program for sound in OTHER_SOUNDS for program in sound.programs}
+    assert len(other) == 72
+    assert not known & other
+    assert not {sound.label for sound in SOUNDS} & {sound.label for sound in OTHER_SOUNDS}
+    drums = [{*range(s.low, s.high + 1)} for s in (*SOUNDS, *OTHER_SOUNDS) if s.is_drum]
+    kept = {pitch for one in drums[5:] for pitch in one}
+    assert not kept & {35, 36, 38, 40, 42, 46, 49, 57}  # of the instruments
+
+
+def test_other_sounds_are_a_set_of_their_own(plainly: list[str], tmp_path: Path) -> None:
+    few = dataclasses.replace(FEW, kind="other-sounds", database=0, queries=0, training=1)
+    monkey = [sound for sound in OTHER_SOUNDS if sound.label in ("viola", "cowbell")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(clips.SETS, "other-sounds", monkey)
+        rows = write_clips(tmp_path / "o", few, show=False)
+    assert sorted((row["label"], row["share"]) for row in rows) == [
+        ("cowbell", "training"),
+        ("viola", "training"),
+    ]
+    with pytest.raises(ValueError, match="kind="):
+        dataclasses.replace(FEW, kind="pianos")

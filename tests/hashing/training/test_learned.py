@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hashing import quantization
+from hashing import codebooks
 from hashing.key_head import ARRAYS, KeyHead
 from hashing.learned import LearnedQuantizer
 from hashing.training import learned
@@ -20,7 +20,7 @@ BITS = 32
 @pytest.fixture(autouse=True)
 def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fifty rounds fit better, and take longer."""
-    monkeypatch.setattr(quantization, "OPQ_ROUNDS", 5)
+    monkeypatch.setattr(codebooks, "OPQ_ROUNDS", 5)
 
 
 def items(n: int, dimensions: int, seed: int = 1) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Labelled clips of sound: embeddings, short codes, labels, and search among them."""

@@ -1,0 +1,1 @@
+"""Training on labelled clips: the encoder, and quantizers that learn from labels."""

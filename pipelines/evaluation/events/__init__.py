@@ -1,0 +1,1 @@
+"""How well short codes of labelled clips find clips of the same labels."""
