@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pyarrow as pa
 
 from hashing.errors import CatalogError
@@ -9,6 +11,9 @@ from pipelines.catalog import split_list
 
 # Columns that hold labels where none is named.
 USUAL = ("label", "labels")
+
+# Line breaks and other signs without a shape, which a taxonomy refuses.
+_BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
 def label_column(table: pa.Table, path: str, column: str | None, *, required: bool = True) -> str:
@@ -35,6 +40,8 @@ def label_column(table: pa.Table, path: str, column: str | None, *, required: bo
 def labels_of(table: pa.Table, column: str) -> list[tuple[str, ...]]:
     """Labels of each row, sorted: a list, or a text with ``;`` between them; () for none.
 
+    What is blank in a label becomes one space.
+
     >>> labels_of(pa.table({"label": ["dog; bark", None, "rain"]}), "label")
     [('bark', 'dog'), (), ('rain',)]
     """
@@ -43,6 +50,6 @@ def labels_of(table: pa.Table, column: str) -> list[tuple[str, ...]]:
         several = (
             value if isinstance(value, list) else split_list(None if value is None else str(value))
         )
-        texts = [str(one).strip() for one in several or () if one is not None]
+        texts = [_BLANKS.sub(" ", str(one)).strip() for one in several or () if one is not None]
         found.append(tuple(sorted({text for text in texts if text})))
     return found

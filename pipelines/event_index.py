@@ -34,10 +34,6 @@ every two seconds.
 It is an index as any other: `hashbeam reindex` brings it up to date with its catalogue, and remove,
 merge, verify and the other verbs know it. A run that was stopped goes on by the same command."""
 
-# Gates that are not asked: codes of clips of one kind lie together, which is what they are for, and
-# search looks at the codes, not at the tables.
-LEFT_OUT = ("bucket-entropy", "largest-bucket", "self-recall")
-
 
 @dataclasses.dataclass(frozen=True)
 class Labelled:
@@ -96,13 +92,7 @@ def options_from(args: argparse.Namespace) -> IndexOptions:
     from pipelines.index_options import index_options
 
     options = index_options(args)
-    bounds = options.bounds
-    left_out = tuple(dict.fromkeys((*bounds.left_out, *LEFT_OUT)))
-    return dataclasses.replace(
-        options,
-        model=options.model or DEFAULT_EVENTS_MODEL,
-        bounds=dataclasses.replace(bounds, left_out=left_out),
-    )
+    return dataclasses.replace(options, model=options.model or DEFAULT_EVENTS_MODEL)
 
 
 def run(args: argparse.Namespace, beam_args: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from hashing.encoders import Hasher
 from hashing.errors import HashbeamError
+from hashing.models import EVENTS_KIND
 from pipelines.gather import total
 from pipelines.gating.balance import gate_entropy, gate_largest_bucket, mostly_copies, table_stats
 from pipelines.gating.bounds import MAX_FAILURES, MAX_SHRINK, Bounds, Gate
@@ -45,6 +46,11 @@ REMEDIES = {
 NO_GATES = Bounds(left_out=tuple(REMEDIES))
 # Of a version that decodes nothing: who failed, and how many there are, has been judged before.
 NOTHING_DECODED = Bounds(left_out=("failures", "run-failures", "live-tracks"))
+
+
+# Not asked of models of a kind. Codes of clips of one label lie together, which is what they are
+# for, and search looks at the codes, not at the tables.
+UNASKED = {EVENTS_KIND: ("bucket-entropy", "largest-bucket", "self-recall")}
 
 
 def add_gate_arguments(parser: argparse.ArgumentParser, *, parent: bool = True) -> None:
@@ -152,7 +158,13 @@ def check_gates(
         "self-recall": lambda: gate_self_recall(index, manifest, hasher, bounds),
         "removed": lambda: gate_removed(index, manifest, parent, hasher, bounds),
     }
-    return [_left_out(name) if name in bounds.left_out else ask() for name, ask in gates.items()]
+    kind = str(hasher.config.get("kind"))
+    unasked = dict.fromkeys(UNASKED.get(kind, ()), f"not asked of models of kind {kind!r}")
+    unasked |= dict.fromkeys(bounds.left_out, "not asked: --no-gates")
+    return [
+        Gate(name, None, None, True, unasked[name]) if name in unasked else ask()
+        for name, ask in gates.items()
+    ]
 
 
 def refuse(index: str, version: str, gates: Sequence[Gate]) -> None:
@@ -185,7 +197,3 @@ def _heading(gate: Gate) -> str:
         return gate.name
     limit = "at least" if gate.value < gate.bound else "at most"
     return f"{gate.name} ({gate.value:.4g}, {limit} {gate.bound:g})"
-
-
-def _left_out(name: str) -> Gate:
-    return Gate(name, None, None, True, "not asked: --no-gates")

@@ -56,6 +56,9 @@ SEQUENCE = "sequence"
 OWN_FLAGS = {"clips": "pipelines.train_clips", "events": "pipelines.train_events"}
 KINDS = ("encoder", "forgiving", *HEADS, FLOW, ARTIST, SEQUENCE)
 
+# Flags of all kinds that take no value.
+SWITCHES = ("--unweighted", "--wide", "--help", "-h")
+
 # Packages of the extra `train` that training cannot do without.
 NEEDED = ("torch", "onnx", "pyroomacoustics")
 FLOW_NEEDED = (*NEEDED, "zuko")
@@ -96,14 +99,20 @@ GROUP = ("album", "artist_name")
 def choose(arguments: Sequence[str]) -> ModuleType | None:
     """The module of a kind that has flags of its own; None for the others.
 
-    >>> choose(["--seed", "1", "clips"]).__name__, choose(["encoder", "--out", "clips"])
+    The kind is the first word that is one and no flag's value: a folder may be called ``events``.
+
+    >>> choose(["--out", "events", "clips"]).__name__, choose(["encoder", "--out", "clips"])
     ('pipelines.train_clips', None)
     """
     after = zip(("", *arguments), arguments, strict=False)
-    named = [word for before, word in after if not before.startswith("-") or word == arguments[0]]
-    found = next((word for word in named if word in (*KINDS, *OWN_FLAGS)), None)
-    found = found or next((word for word in arguments if word in OWN_FLAGS), None)
-    return importlib.import_module(OWN_FLAGS[found]) if found in OWN_FLAGS else None
+    named = (word for before, word in after if not _wants_value(before))
+    kind = next((word for word in named if word in (*KINDS, *OWN_FLAGS)), "")
+    return importlib.import_module(OWN_FLAGS[kind]) if kind in OWN_FLAGS else None
+
+
+def _wants_value(word: str) -> bool:
+    """Whether the next word belongs to this one."""
+    return word.startswith("-") and "=" not in word and word not in SWITCHES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from hashing.errors import CatalogError
+from hashing.errors import CatalogError, UsageError
 from pipelines.catalog import read_catalog
 from pipelines.clip_labels import label_column, labels_of
 from pipelines.options import Checker
@@ -84,7 +84,12 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     checker = Checker(args)
     if not args.catalog:
         checker.problems.append("--catalog: name one or more catalogues")
-    out = checker.text("--out")
+    out = out_folder(checker)
+    if args.encoder:
+        # An encoder is there already: its size is its own, and views alone have been learned.
+        for flag in ("--steps", "--dimensions"):
+            if checker.given(flag):
+                checker.problems.append(f"{flag}: is not for what goes on from --encoder; leave it")
     settings: dict[str, Any] = {"seed": checker.integer("--seed", low=0, high=2**31 - 1)}
     threads = checker.integer("--threads", low=1, high=1024)
     for flag, name, low in (
@@ -96,8 +101,12 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
             settings[name] = checker.integer(flag, low=low, high=1 << 30)
     kept_out = leave_out(args, checker)
     checker.finish()
-    sources = [source_of(path, args.labels, kept_out) for path in args.catalog]
-    sources += [source_of(path, "", kept_out) for path in args.unlabelled]
+    sources = sources_of(args.catalog, args.labels or None, kept_out, args.unlabelled)
+    if args.encoder and not any(labels for one in sources for labels in one.labels):
+        raise CatalogError(
+            f"{', '.join(args.catalog)}: no clip has a label, which --encoder goes on with; see "
+            "--labels"
+        )
     require(NEEDED)
     from hashing.training.events.encoder import ClipTraining
     from hashing.training.events.recipe import ClipRecipe, train_clips
@@ -112,6 +121,14 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     return 0
 
 
+def out_folder(checker: Checker) -> str:
+    """``--out``, which must not be a file: that would show after hours of training."""
+    out = checker.text("--out")
+    if Path(out).is_file():
+        checker.problems.append(f"--out: {out} is a file; name a folder")
+    return out
+
+
 def leave_out(args: argparse.Namespace, checker: Checker) -> list[tuple[str, str]]:
     """Columns and values of the rows that are not learned from."""
     found = list(KEPT_OUT)
@@ -123,17 +140,47 @@ def leave_out(args: argparse.Namespace, checker: Checker) -> list[tuple[str, str
     return found
 
 
-def source_of(path: str, labels: str | None, kept_out: Sequence[tuple[str, str]]) -> Source:
+def sources_of(
+    paths: Sequence[str],
+    labels: str | None,
+    kept_out: Sequence[tuple[str, str]],
+    unlabelled: Sequence[str] = (),
+) -> list[Source]:
+    """Catalogues as training takes them.
+
+    Args:
+        labels: the column, None for the usual ones if there are any.
+        unlabelled: catalogues of whose labels nothing may be known.
+
+    Raises: CatalogError: see `source_of`; UsageError: rows that were to be left out and are in none
+        of the catalogues: mistyped, they would be learned from.
+    """
+    tables = {path: read_catalog(path) for path in (*paths, *unlabelled)}
+    for column, value in kept_out:
+        there = [
+            table[column].to_pylist() for table in tables.values() if column in table.schema.names
+        ]
+        if (column, value) not in KEPT_OUT and not any(value in map(str, one) for one in there):
+            raise UsageError(
+                f"--leave-out {column}={value}: no row of {', '.join(tables)} has it; mend it, or "
+                "leave it"
+            )
+    sources = [source_of(path, tables[path], labels, kept_out) for path in paths]
+    return sources + [source_of(path, tables[path], "", kept_out) for path in unlabelled]
+
+
+def source_of(
+    path: str, table: pa.Table, labels: str | None, kept_out: Sequence[tuple[str, str]]
+) -> Source:
     """A catalogue as training takes it.
 
     Args:
         labels: the column, None for the usual ones if there are any; "" for none.
 
-    Raises: CatalogError: one that cannot be read, without the column, or with no row left.
+    Raises: CatalogError: one without the column, or with no row left.
     """
     from hashing.training.events.sources import Source
 
-    table = read_catalog(path)
     rows = rows_left(table, kept_out)
     if not rows:
         raise CatalogError(f"{path}: no row is left to learn from; see --leave-out")

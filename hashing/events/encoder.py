@@ -6,6 +6,8 @@ A model folder of the kind ``clips`` has two graphs: ``model`` answers with the 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -54,7 +56,13 @@ class ClipEmbedder:
         graph = WIDE if wide else NARROW
         size = self.features.n_bands * self.features.snippet_frames
         run = runner(open_session(model, graph), "snippets", (size,))
-        found = None if run is None else run(np.zeros((1, size), np.float32)).embeddings
+        try:
+            found = None if run is None else run(np.zeros((1, size), np.float32)).embeddings
+        except Exception as error:  # onnxruntime raises classes of its own that it does not export
+            reason = str(error).splitlines()[0][:200]
+            raise ModelError(
+                f"model {model.path}: {graph}.onnx cannot be run ({reason}): copy it anew"
+            ) from None
         if run is None or found is None:
             raise ModelError(f"model {model.path}: {graph}.onnx makes no embeddings: copy it anew")
         self._run, self.dimensions = run, int(found.shape[1])
@@ -70,7 +78,7 @@ class ClipEmbedder:
 
     def embed_standardised(self, values: Floats) -> Floats:
         """The same of windows that `hashing.snippets.standardise` has been at."""
-        flat = np.ascontiguousarray(values.reshape(len(values), -1))
+        flat = np.ascontiguousarray(values.reshape(len(values), math.prod(values.shape[1:])))
         found = [np.empty((0, self.dimensions), np.float32)]
         for first in range(0, len(flat), BATCH):
             answer = self._run(flat[first : first + BATCH]).embeddings

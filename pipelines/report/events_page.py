@@ -23,7 +23,7 @@ def events_page(figures: Figures) -> str:
         "events.html.j2",
         figures=figures,
         clips=figures.get("clips") or {},
-        facts=[(f"DQN, {name}", *_reached(found)) for name, found in _of_dqn(figures).items()],
+        facts=[(name, *_reached(found)) for name, found in _of_dqn(figures).items()],
         parts=list(parts(figures)),
         failures=failures[:MOST_FAILURES],
         failure_count=len(failures),
@@ -42,7 +42,7 @@ def as_text(figures: Figures, out: str) -> str:
     ]
     for name, found in _of_dqn(figures).items():
         value, note = _reached(found)
-        text.append(f"DQN, {_plain(name)}: closes {value} {note}")
+        text.append(f"{_plain(name)}: closes {value} {note}")
     for part in parts(figures):
         for table in part.tables:
             if not table.folded and part.title != COST:
@@ -81,11 +81,11 @@ def _typed(table: Table) -> Iterator[str]:
 
 
 def _of_dqn(figures: Figures) -> dict[str, list[Figures]]:
-    """What DQN closes, by embedding."""
+    """What deep quantization closes, without words and with them, by embedding."""
     found: dict[str, list[Figures]] = {}
     for row in figures.get("closed") or []:
-        if row["system"] == "DQN" and finite(row.get("closed")):
-            found.setdefault(row["embedding"], []).append(row)
+        if row["system"] in ("DQN", "DQN + words") and finite(row.get("closed")):
+            found.setdefault(f"{row['system']}, {row['embedding']}", []).append(row)
     return found
 
 

@@ -44,7 +44,7 @@ WITH_LABELS = {
     "DTQ": "--good",
     "OrthoHash": "--miss",
     "probe + PQ": "--bad",
-    "class code": "--quiet",
+    "DQN + words": "--quiet",
     "PQ": "--ink",
 }
 IN_SHARES = {

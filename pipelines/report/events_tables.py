@@ -35,7 +35,10 @@ PUBLISHED: dict[int, dict[str, tuple[float, ...]]] = {
     },
 }
 
-SYSTEMS = ("SH", "ITQ", "AGH", "PQ", "OPQ", "DQN", "DTQ", "OrthoHash", "probe + PQ", "class code")
+SYSTEMS = (
+    *("SH", "ITQ", "AGH", "PQ", "OPQ"),
+    *("DQN", "DQN + words", "DTQ", "OrthoHash", "probe + PQ", "class code"),
+)
 OTHER_WAYS = (" symmetric", " asymmetric")
 FLOATS = " real-valued"
 VECTORS = ("embedding", "linear probe")  # real-valued as well

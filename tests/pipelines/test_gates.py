@@ -6,13 +6,17 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from grown_index import Grown
 
 from hashing.errors import HashbeamError, UsageError
+from hashing.models import EVENTS_KIND
 from pipelines.gates import (
     REMEDIES,
+    UNASKED,
     add_gate_arguments,
     check_gates,
     gate_options,
@@ -107,6 +111,24 @@ def test_gates_that_are_left_out_are_not_asked(grown: Grown) -> None:
     }
     gates = ask(broken, Bounds())
     assert [gate.name for gate in gates if not gate.passed] == ["self-recall", "removed"]
+
+
+def test_gates_that_codes_of_clips_are_not_asked(grown: Grown) -> None:
+    """Whatever verb makes the version: codes of clips of one label lie together."""
+    of_clips: Any = SimpleNamespace(config={"kind": EVENTS_KIND})
+    uneven = shards(grown, postings=40_000, entropy_bits=0.1, max_bucket=39_000)
+    rest = (grown.second, grown.first, of_clips, [part(3, 0)], uneven)
+    bounds = Bounds(left_out=("removed",))
+    gates = {gate.name: gate for gate in check_gates(str(grown.index), *rest, bounds)}
+    unasked = "not asked of models of kind 'events'"
+    assert {name for name, gate in gates.items() if gate.message == unasked} == set(
+        UNASKED["events"]
+    )
+    assert gates["removed"].message == "not asked: --no-gates"
+    assert all(gate.passed for gate in gates.values())
+    bounds = Bounds(left_out=("removed", "largest-bucket"))
+    again = {gate.name: gate for gate in check_gates(str(grown.index), *rest, bounds)}
+    assert again["largest-bucket"].message == "not asked: --no-gates"
 
 
 def parsed(*flags: str, parent: bool = True) -> Bounds:

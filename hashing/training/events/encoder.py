@@ -48,8 +48,8 @@ class ClipTraining:
     """
 
     dimensions: int = 128
-    steps: int = 1500
-    label_steps: int = 1500
+    steps: int = 700
+    label_steps: int = 1800
     batch: int = 256
     label_batch: int = 256
     temperature: float = 0.1

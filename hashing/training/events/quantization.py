@@ -49,7 +49,8 @@ class QuantizerTraining:
         counts the same, so that of 41 classes like ones are 2 %.
       dropout: of embedding and hidden units.
       margin: of triplets, and of OrthoHash's cosines; groups: of a batch of triplets.
-      scale: of OrthoHash's cosines, and of those with words.
+      scale: of OrthoHash's cosines; word_scale: of those with words. Sharper ones are surer of
+        labels, and worse on soundfonts that were not heard.
       words: weight of the words of labels, whose vectors are learned along with the network, so
         that a text finds clips (a joint embedding, as Elizalde et al., "Cross modal audio search
         and retrieval with joint embeddings based on text and audio", ICASSP 2019, but of the words
@@ -61,7 +62,7 @@ class QuantizerTraining:
 
     system: System = "dqn"
     code_bytes: int = 4
-    hidden: int = 512
+    hidden: int = 1024
     bottleneck: int = BOTTLENECK
     quantization: float = 0.1
     balanced: bool = True
@@ -69,10 +70,11 @@ class QuantizerTraining:
     margin: float = 0.3
     groups: int = 4
     scale: float = 10.0
+    word_scale: float = 5.0
     words: float = 0.0
-    steps: int = 1200
+    steps: int = 800
     batch: int = 256
-    learning_rate: float = 1e-3
+    learning_rate: float = 6e-3
     weight_decay: float = 1e-2
     momentum: float | None = None  # of plain descent; None for AdamW
     codebook_epochs: int = 2
@@ -98,6 +100,7 @@ class QuantizerTraining:
 # The settings of the reference code of deep quantization networks, as far as they fit embeddings
 # that are frozen.
 PUBLISHED = QuantizerTraining(
+    hidden=512,
     quantization=1e-4,
     balanced=False,
     dropout=(0.0, 0.0),
@@ -234,7 +237,7 @@ def train_quantizer(
         if words:
             texts = F.normalize(spoken_of @ network.words, dim=1)
             wanted = called[torch.from_numpy(labels.of[rows])]
-            told = F.cross_entropy(settings.scale * outputs @ texts.T, wanted)
+            told = F.cross_entropy(settings.word_scale * outputs @ texts.T, wanted)
             loss, parts["words"] = loss + settings.words * told, told.item()
         if books is not None:
             error = (outputs - _decoded(outputs, books)).square().sum(1).mean()

@@ -90,7 +90,7 @@ def train_clips(
         "command": recipe.command,
         "settings": dataclasses.asdict(settings),
         "seed": settings.seed,
-        "begun_with": recipe.begin_with,
+        "begun_with": recipe.begin_with and Path(recipe.begin_with).name,
         "windows": len(learned.levels),
         "catalogues": [
             {

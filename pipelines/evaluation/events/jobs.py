@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hashing.average_precision import average_precisions, hierarchical_average_precisions
+from hashing.codebooks import CENTROIDS
 from hashing.taxonomy import Taxonomy
 from pipelines.evaluation.events.material import Material
 from pipelines.evaluation.events.systems import (
@@ -152,7 +153,11 @@ def _learned(
     started = time.process_time()
     embedded = material.embedded(job.embedding)
     labels = label_sets(material.label_sets(tree), rows)
-    found = train_quantizer(embedded.training[rows], labels, training, embedded.training[:, 0])
+    unlabelled = embedded.training[:, 0]
+    if len(unlabelled) < CENTROIDS:  # in all versions, and with the database
+        flat = embedded.training.reshape(-1, unlabelled.shape[1])
+        unlabelled = np.concatenate([flat, embedded.database])
+    found = train_quantizer(embedded.training[rows], labels, training, unlabelled)
     return found, time.process_time() - started
 
 
@@ -168,9 +173,9 @@ def _table(job: Job, material: Material) -> Iterator[Row]:
     for ranking in unsupervised(embedded, job.bits, job.seed):
         yield judge(ranking, job, material, *places, labelled=False)
     rows = _some(job, material)
-    for system in ("dqn", "dtq", "orthohash"):
-        found, spent = _learned(job, material, rows, system=system)
-        for ranking in of_quantized(found, embedded, NAMES[system]):
+    for name, settings in SYSTEMS.items():
+        found, spent = _learned(job, material, rows, **settings)
+        for ranking in of_quantized(found, embedded, name):
             yield judge(
                 dataclasses.replace(ranking, fitted_s=spent), job, material, *places, labelled=True
             )
@@ -186,9 +191,9 @@ def _shares(job: Job, material: Material) -> Iterator[Row]:
     from hashing.training.events.probe import fit_probe
 
     embedded, places, rows = material.embedded(job.embedding), _all(material), _some(job, material)
-    for system in ("dqn", "orthohash"):
-        found, _ = _learned(job, material, rows, system=system)
-        for ranking in of_quantized(found, embedded, NAMES[system]):
+    for name in ("DQN", "DQN + words", "OrthoHash"):
+        found, _ = _learned(job, material, rows, **SYSTEMS[name])
+        for ranking in of_quantized(found, embedded, name):
             yield judge(ranking, job, material, *places, clips=len(rows))
     probe = fit_probe(embedded.training[rows], label_sets(material.label_sets(), rows), job.seed)
     for ranking in real_valued(embedded, probe):
@@ -200,17 +205,20 @@ def _unseen(job: Job, material: Material) -> Iterator[Row]:
     seen, unseen = material.halves_of_labels(job.seed)
     rows = _some(job, material)
     rows = rows[np.isin(material.sets_of("training", rows), np.flatnonzero(seen))]
+    parts = {
+        part: [
+            np.flatnonzero(np.isin(material.sets_of(role, None), np.flatnonzero(sets)))
+            for role in ("queries", "database")
+        ]
+        for part, sets in (("seen", seen), ("unseen", unseen))
+    }
+    if not len(rows) or not all(len(clips) for both in parts.values() for clips in both):
+        return  # most clips have labels of both halves
     embedded = material.embedded(job.embedding)
     systems = {
-        system: _learned(job, material, rows, system=system)[0]
-        for system in ("dqn", "dtq", "orthohash")
+        name: _learned(job, material, rows, **settings)[0] for name, settings in SYSTEMS.items()
     }
-    for part, sets in (("seen", seen), ("unseen", unseen)):
-        chosen = np.flatnonzero(sets)
-        queries, database = (
-            np.flatnonzero(np.isin(material.sets_of(role, None), chosen))
-            for role in ("queries", "database")
-        )
+    for part, (queries, database) in parts.items():
         own = Embedded(
             embedded.name,
             embedded.training,
@@ -219,9 +227,7 @@ def _unseen(job: Job, material: Material) -> Iterator[Row]:
         )
         rankings = list(unsupervised(own, job.bits, job.seed))
         rankings += [
-            one
-            for system, found in systems.items()
-            for one in of_quantized(found, own, NAMES[system])
+            one for name, found in systems.items() for one in of_quantized(found, own, name)
         ]
         for ranking in (*rankings, *real_valued(own, None)):
             yield judge(ranking, job, material, queries, database, part=part)
@@ -233,9 +239,9 @@ def _taxonomy(job: Job, material: Material) -> Iterator[Row]:
         return
     embedded, places, rows = material.embedded(job.embedding), _all(material), _some(job, material)
     for name, tree in (("flat", None), ("hierarchical", material.taxonomy)):
-        for system in ("dqn", "dtq"):
-            found, _ = _learned(job, material, rows, tree, system=system)
-            for ranking in of_quantized(found, embedded, f"{NAMES[system]} {name}"):
+        for system in ("DQN", "DQN + words", "DTQ"):
+            found, _ = _learned(job, material, rows, tree, **SYSTEMS[system])
+            for ranking in of_quantized(found, embedded, f"{system} {name}"):
                 yield judge(ranking, job, material, *places)
 
 
@@ -266,10 +272,14 @@ def _text(job: Job, material: Material) -> Iterator[Row]:
 
     embedded, rows = material.embedded(job.embedding), _some(job, material)
     found, _ = _learned(job, material, rows, material.taxonomy, words=1.0)
-    words = WordVectors(found.words, found.word_vectors)
     items = found.respond(embedded.database)
     packed = Codebooks(found.codebooks).encode(items)
-    for kind, texts in material.texts().items():
+    words = WordVectors(found.words, found.word_vectors) if found.words else None
+    for kind, every in material.texts().items():
+        # Words of labels that are in the database alone have no vector.
+        texts = [(text, held) for text, held in every if set(text.split()) & set(found.words)]
+        if words is None or not texts:
+            continue
         asked = np.stack([words.embed(text)[0] for text, _ in texts])
         relevant = np.stack([held for _, held in texts])
         tables = asymmetric.distance_tables(asked, found.codebooks)
@@ -310,6 +320,7 @@ def _multi_index(job: Job, material: Material) -> Iterator[Row]:
     at_ranks = dataclasses.replace(job, ranks=tuple(sorted({*job.ranks, at})))
     exhaustive = by_tables("exhaustive", index.codes, tables)
     whole = judge(exhaustive, at_ranks, material, *_all(material))
+    best = whole[f"map_at_{at}"]
     index.nearest(asked[:1], 1, share=LOOKED_AT[0])  # makes the cells
     for share in (*LOOKED_AT, None):
         far = np.full((len(asked), len(items)), np.inf, np.float32)
@@ -328,7 +339,7 @@ def _multi_index(job: Job, material: Material) -> Iterator[Row]:
             "looked_at": round(float(looked.mean()), 5),
             "asked_share": share,
             "cpu_us_a_query": round(1e6 * spent / len(asked), 1),
-            "kept": round(row[f"map_at_{at}"] / whole[f"map_at_{at}"], 4),
+            "kept": round(row[f"map_at_{at}"] / best, 4) if best else None,
         }
 
 
@@ -343,7 +354,13 @@ def _packed(found: Any, items: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]
     return Codebooks(found.codebooks).encode(items)
 
 
-NAMES = {"dqn": "DQN", "dtq": "DTQ", "orthohash": "OrthoHash"}
+# Systems that learn from labels, and their settings.
+SYSTEMS: dict[str, dict[str, Any]] = {
+    "DQN": {},
+    "DQN + words": {"words": 1.0},
+    "DTQ": {"system": "dtq"},
+    "OrthoHash": {"system": "orthohash"},
+}
 
 SECTIONS = {
     "table": _table,

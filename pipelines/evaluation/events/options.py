@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
+from hashing.events.features import CLIP
 from hashing.models import DEFAULT_CLIP_MODEL
 from pipelines import io
 from pipelines.options import Checker, add_job_arguments, workers
@@ -19,8 +20,9 @@ class EventsOptions:
     """What ``hashbeam evaluate events`` was asked to do.
 
     Fields: `catalog` with labels; `encoder` a name, folder, .onnx or .parquet; `taxonomy` a file,
-    None for the one beside the catalogue, "none" for none; `labelled` the share of known labels in
-    all sections but that of shares; `steps` of training, 0 for the usual ones; the rest as the
+    None for the one beside the catalogue, "none" for none; `sample_rate` in Hz, of what an .onnx
+    hears; `labelled` the share of known labels in all sections but that of shares; `steps` of
+    training, 0 for the usual ones; the rest as the
     flags say.
     """
 
@@ -31,6 +33,7 @@ class EventsOptions:
     labels: str | None = None
     taxonomy: str | None = None
     query_fold: str | None = None
+    sample_rate: int = CLIP.sample_rate
     bits: tuple[int, ...] = BITS
     shares: tuple[float, ...] = SHARES
     labelled: float = 0.1
@@ -59,6 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_CLIP_MODEL,
         help="embeddings: a clip encoder by name or folder (%(default)s), an ONNX file that hears "
         "samples, or a Parquet file of embeddings",
+    )
+    add(
+        "--sample-rate",
+        metavar="HZ",
+        default=str(CLIP.sample_rate),
+        help="of what an ONNX file hears (%(default)s)",
     )
     add(
         "--taxonomy",
@@ -113,7 +122,8 @@ def options_from(args: argparse.Namespace) -> EventsOptions:
         taxonomy=args.taxonomy or None,
         query_fold=args.query_fold or None,
         bits=tuple(bits),
-        shares=tuple(shares),
+        shares=tuple(sorted(set(shares))),
+        sample_rate=checker.integer("--sample-rate", low=1000, high=384_000),
         labelled=checker.number("--labelled", low=1e-4, high=1),
         ranks=tuple(_numbers(checker, "--at", args.at, 1, 10**9)),
         steps=checker.integer("--steps", low=1, high=10**7) if checker.given("--steps") else 0,

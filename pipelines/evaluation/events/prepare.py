@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from hashing.codebooks import CENTROIDS
 from hashing.errors import CatalogError, ModelError
 from hashing.events.encoder import ClipEmbedder
 from hashing.events.external import OnnxEncoder, read_embeddings
@@ -30,6 +31,11 @@ Ints = npt.NDArray[np.int64]
 
 # Versions in which networks that learn from few labels hear each of their clips.
 VERSIONS = 4
+
+# Clips of each role that it takes: codebooks are fitted to the versions of training clips, if need
+# be. Embeddings that are given have one version.
+LEAST = {"training": CENTROIDS // VERSIONS, "database": CENTROIDS // VERSIONS, "queries": 1}
+LEAST_GIVEN = {"training": CENTROIDS, "database": CENTROIDS, "queries": 1}
 
 # Columns that tell the roles of clips.
 SHARE, FOLD = "share", "fold"
@@ -60,7 +66,8 @@ def read_clips(path: str, labels: str | None, query_fold: str | None) -> Clips:
     The column ``share`` tells them (training, database, queries); or the column ``fold``: one fold
     asks, by default the last, and all others are database and training.
 
-    Raises: CatalogError: no column of labels, no column of roles, or a role without clips.
+    Raises: CatalogError: no column of labels, no column of roles, a role without clips, too few to
+      fit codebooks to, or nothing to tell apart.
     """
     table = read_catalog(path)
     told = labels_of(table, label_column(table, path, labels))
@@ -69,7 +76,14 @@ def read_clips(path: str, labels: str | None, query_fold: str | None) -> Clips:
     roles = {role: rows[known[rows]] for role, rows in roles.items()}
     for role, rows in roles.items():
         if not len(rows):
-            raise CatalogError(f"{path}: no labelled clip in the role of {role} ({how})")
+            raise CatalogError(f"{path}: no labelled clip in the role of {role} ({how}); add some")
+        if len(rows) < LEAST[role]:
+            raise CatalogError(
+                f"{path}: {len(rows)} labelled clips in the role of {role} ({how}) are too few: "
+                f"{LEAST[role]} or more are needed"
+            )
+    if len({told[row] for rows in roles.values() for row in rows.tolist()}) < 2:
+        raise CatalogError(f"{path}: all clips have the same labels: add clips of others")
     return Clips(table["track_id"].to_pylist(), table["uri"].to_pylist(), told, roles, how)
 
 
@@ -111,14 +125,16 @@ def prepare(options: EventsOptions, log: Callable[[str], None]) -> tuple[Materia
         role: np.array([row for row in rows if row not in failures], np.int64)
         for role, rows in clips.roles.items()
     }
+    least = LEAST_GIVEN if given else LEAST
     for role, rows in left.items():
-        if not len(rows):
-            raise CatalogError(f"{options.catalog}: no clip in the role of {role} can be heard")
-    made_of = [
-        *(one.digest for one in embedders.values() if one is not None),
-        *(hashlib.sha256(vectors.tobytes()).hexdigest() for vectors in given.values()),
-        str([clips.ids[row] for role in ROLES for row in left[role].tolist()]),
-    ]
+        if len(rows) < least[role]:
+            why = next(
+                (f" ({failures[row][1]})" for row in clips.roles[role] if row in failures), ""
+            )
+            raise CatalogError(
+                f"{options.catalog}: {len(rows)} clips in the role of {role} have embeddings, "
+                f"{least[role]} or more are needed{why}"
+            )
     embeddings: dict[str, dict[str, Floats]] = {}
     for name, embedder in embedders.items():
         if embedder is not None and spectra is not None:
@@ -133,6 +149,14 @@ def prepare(options: EventsOptions, log: Callable[[str], None]) -> tuple[Materia
             for role, rows in left.items()
         }
     labels = {role: [clips.labels[row] for row in rows.tolist()] for role, rows in left.items()}
+    made_of = [
+        *(
+            hashlib.sha256(np.ascontiguousarray(found[role]).tobytes()).hexdigest()
+            for found in embeddings.values()
+            for role in ROLES
+        ),
+        str([clips.ids[row] for role in ROLES for row in left[role].tolist()]),
+    ]
     material = Material.write(folder, labels, embeddings, taxonomy, made_of)
     facts = {
         "roles": clips.told,
@@ -158,7 +182,9 @@ def _roles(table: pa.Table, path: str, fold: str | None) -> tuple[dict[str, Ints
         )
     folds = np.array(["" if value is None else str(value) for value in table[FOLD].to_pylist()])
     # As numbers where they are: of ten the tenth is the last.
-    known = sorted(set(folds) - {""}, key=lambda one: (len(one) if one.isdigit() else 0, one))
+    known = sorted(
+        {*folds.tolist()} - {""}, key=lambda one: (len(one) if one.isdigit() else 0, one)
+    )
     asking = fold or (known[-1] if known else "")
     if asking not in known or len(known) < 2:
         raise CatalogError(f"{path}: no fold {asking!r} beside others in the column {FOLD}")
@@ -184,33 +210,40 @@ def _given(
         ids, vectors = read_embeddings(options.encoder)
         place = {one: at for at, one in enumerate(ids)}
         found = np.zeros((len(clips.ids), vectors.shape[1]), np.float32)
-        for row, one in enumerate(clips.ids):
+        for row in _wanted(clips):
+            one = clips.ids[row]
             if one in place:
                 found[row] = vectors[place[one]]
             else:
                 failures[row] = ("no-embedding", f"{options.encoder} has no row for {one}")
     elif options.encoder.endswith(".onnx"):
-        found = _by_onnx(options.encoder, clips, failures)
+        found = _by_onnx(options.encoder, options.sample_rate, clips, failures)
     else:
         return {}
     lengths = np.linalg.norm(found, axis=1, keepdims=True)
     return {f"{found.shape[1]}-d": found / np.maximum(lengths, 1e-12)}
 
 
-def _by_onnx(path: str, clips: Clips, failures: dict[int, tuple[str, str]]) -> Floats:
+def _wanted(clips: Clips) -> list[int]:
+    """Rows of the clips that have a role."""
+    return [int(row) for row in np.unique(np.concatenate(list(clips.roles.values())))]
+
+
+def _by_onnx(
+    path: str, sample_rate: int, clips: Clips, failures: dict[int, tuple[str, str]]
+) -> Floats:
     from hashing.audio import decode
     from hashing.errors import AudioError
 
-    encoder = OnnxEncoder(path)
+    encoder = OnnxEncoder(path, sample_rate, CLIP)
     rows: dict[int, Floats] = {}
-    wanted = np.unique(np.concatenate(list(clips.roles.values())))
-    for row in wanted.tolist():
+    for row in _wanted(clips):
         try:
             rows[row] = encoder.embed(decode(clips.paths[row], encoder.sample_rate))
         except AudioError as error:
             failures[row] = (error.kind, str(error))
     if not rows:
-        raise ModelError(f"{path}: no clip can be embedded")
+        raise ModelError(f"{path}: no clip can be embedded ({next(iter(failures.values()))[1]})")
     found = np.zeros((len(clips.ids), len(next(iter(rows.values())))), np.float32)
     for row, vector in rows.items():
         found[row] = vector

@@ -6,6 +6,7 @@ and all clips is in memory.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from hashing import asymmetric, codes
 from hashing.binary import LinearHash, itq
-from hashing.codebooks import Codebooks, fit_opq, fit_pq
+from hashing.codebooks import CENTROIDS, Codebooks, fit_opq, fit_pq
 from hashing.spectral import AnchorGraphHash, SpectralHash, fit_anchor_graph, fit_spectral
 
 if TYPE_CHECKING:
@@ -105,33 +106,57 @@ def by_bits(system: str, packed: Bytes, asked: Bytes, bits: int) -> Ranking:
 
 
 def unsupervised(embedded: Embedded, bits: int, seed: int) -> Iterator[Ranking]:
-    """The hashers that need no labels, fitted to the whole database, as is usual."""
-    items, asked = embedded.database, embedded.queries
+    """The hashers that need no labels, fitted to the whole database, as is usual.
+
+    One that cannot be fitted to so few clips, or to embeddings of so few dimensions, is left out.
+    """
     for name in UNSUPERVISED:
-        started = time.process_time()
-        if name in ("PQ", "OPQ"):
-            fit = (fit_pq if name == "PQ" else fit_opq)(items, bits // 8, seed)
-            fitted = time.process_time()
-            books = Codebooks(fit.codebooks)
-            packed = books.encode(items @ fit.rotation)
-            spent = fitted - started, time.process_time() - fitted
-            turned = asked @ fit.rotation
-            tables = asymmetric.distance_tables(turned, fit.codebooks)
-            yield dataclasses.replace(
-                by_tables(name, packed, tables), fitted_s=spent[0], encoded_s=spent[1]
+        with contextlib.suppress(_NotFittedError):
+            yield from (_by_parts if name in ("PQ", "OPQ") else _by_signs)(
+                name, embedded, bits, seed
             )
-            symmetric = asymmetric.symmetric_tables(books.encode(turned), fit.codebooks)
-            yield by_tables(f"{name} symmetric", packed, symmetric)
-            continue
-        hasher = _binary(name, items, bits, seed)
-        fitted = time.process_time()
-        packed = hasher.encode(items)
-        spent = fitted - started, time.process_time() - fitted
-        ranking = by_bits(name, packed, hasher.encode(asked), bits)
-        yield dataclasses.replace(ranking, fitted_s=spent[0], encoded_s=spent[1])
 
 
-def _binary(
+class _NotFittedError(ValueError):
+    """A hasher needs more clips, or more dimensions."""
+
+
+def _by_parts(name: str, embedded: Embedded, bits: int, seed: int) -> Iterator[Ranking]:
+    items, started = embedded.database, time.process_time()
+    known = items
+    if len(items) < CENTROIDS:  # with the training clips, in all versions
+        known = np.concatenate([items, embedded.training.reshape(-1, items.shape[1])])
+    try:
+        fit = (fit_pq if name == "PQ" else fit_opq)(known, bits // 8, seed)
+    except ValueError as error:
+        raise _NotFittedError(str(error)) from None
+    fitted = time.process_time()
+    books = Codebooks(fit.codebooks)
+    packed = books.encode(items @ fit.rotation)
+    spent = fitted - started, time.process_time() - fitted
+    turned = embedded.queries @ fit.rotation
+    tables = asymmetric.distance_tables(turned, fit.codebooks)
+    yield dataclasses.replace(
+        by_tables(name, packed, tables), fitted_s=spent[0], encoded_s=spent[1]
+    )
+    symmetric = asymmetric.symmetric_tables(books.encode(turned), fit.codebooks)
+    yield by_tables(f"{name} symmetric", packed, symmetric)
+
+
+def _by_signs(name: str, embedded: Embedded, bits: int, seed: int) -> Iterator[Ranking]:
+    items, started = embedded.database, time.process_time()
+    try:
+        hasher = _fitted(name, items, bits, seed)
+    except ValueError as error:
+        raise _NotFittedError(str(error)) from None
+    fitted = time.process_time()
+    packed = hasher.encode(items)
+    spent = fitted - started, time.process_time() - fitted
+    ranking = by_bits(name, packed, hasher.encode(embedded.queries), bits)
+    yield dataclasses.replace(ranking, fitted_s=spent[0], encoded_s=spent[1])
+
+
+def _fitted(
     name: str, items: Floats, bits: int, seed: int
 ) -> LinearHash | SpectralHash | AnchorGraphHash:
     if name == "ITQ":

@@ -127,7 +127,7 @@ def test_no_soundfont_plays_in_two_shares() -> None:
     for share, own in SHARES.items():
         assert {batch.font for batch in batches if batch.share == share} == set(own)
     counts = {share: sum(b.count for b in batches if b.share == share) for share in SHARES}
-    assert counts == {"training": 450 * 48, "database": 150 * 48, "queries": 25 * 48}
+    assert counts == {"training": 450 * 48, "database": 150 * 48, "queries": 50 * 48}
 
 
 def test_without_fluidsynth_there_is_one_line(
