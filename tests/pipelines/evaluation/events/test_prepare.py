@@ -121,9 +121,7 @@ def test_roles_that_are_missing(
 
 def test_too_few_clips_for_codebooks(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "c.csv", rows_of({"training": 64, "database": 63, "queries": 1}))
-    with pytest.raises(
-        CatalogError, match=r"63 labelled clips in the role of database .*: 64 or"
-    ):
+    with pytest.raises(CatalogError, match=r"63 labelled clips in the role of database .*: 64 or"):
         read_clips(str(path), None, None)
 
 
