@@ -152,11 +152,14 @@ def train_labels(
     log: Callable[[str], None] = print,
     figures: Callable[[ClipEncoder], Mapping[str, float]] = lambda network: {},
 ) -> ClipEncoder:
-    """Train an encoder further on labels and views, going on from the checkpoint in `work`."""
+    """Train an encoder further on labels and views, going on from the checkpoint in `work`.
+
+    The network that is given learns; what comes back has the running mean of its weights.
+    """
     torch.manual_seed(settings.seed)
     classes = [len(one.labels.labels) for one in labelled]
     state = _start(_Taught(network, classes, settings.dropout), settings)
-    told = [[one.rows.tolist(), one.labels.of.tolist(), one.labels.labels] for one in labelled]
+    told = [[one.rows.tolist(), one.labels.of.tolist(), one.labels.sets] for one in labelled]
     identity = json.dumps([_identity(spectra, settings), _weights(network), told])
     digest = hashlib.sha256(identity.encode()).hexdigest()
     go_on(state, settings.label_steps, work / "labels.pt", digest)

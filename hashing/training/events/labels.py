@@ -47,10 +47,11 @@ class LabelSets:
 
         Raises:
           CatalogError: a label that the taxonomy lacks.
+          ValueError: a clip without labels.
 
         >>> found = LabelSets.from_clips([["oboe"], ["flute"], ["oboe"], ["oboe", "flute"]])
         >>> found.of.tolist(), found.likeness[1].tolist()
-        ([2, 0, 2, 1], [0.0, 1.0, 0.0])
+        ([2, 0, 2, 1], [0.5, 1.0, 0.5])
         """
         held = [tuple(sorted(set(one))) for one in clips]
         sets = sorted(set(held))

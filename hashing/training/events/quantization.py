@@ -82,7 +82,7 @@ class QuantizerTraining:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        if self.bottleneck % max(1, self.code_bytes):
+        if self.code_bytes < 1 or self.bottleneck % self.code_bytes:
             raise ValueError(f"{self.bottleneck} outputs cannot be cut into {self.code_bytes}")
 
     @property
@@ -206,12 +206,13 @@ def train_quantizer(
     Raises:
       ValueError: fewer embeddings than centroids.
     """
+    embeddings = np.asarray(embeddings, np.float32)
     flat = embeddings.reshape(-1, embeddings.shape[-1])
     items = np.concatenate([flat] if unlabelled is None else [flat, unlabelled])
     if len(items) < CENTROIDS:
         raise ValueError(f"{len(items)} embeddings are fewer than {CENTROIDS} centroids")
     torch.manual_seed(settings.seed)
-    values = torch.from_numpy(np.asarray(embeddings, np.float32))
+    values = torch.from_numpy(embeddings)
     network = _Network(values, settings)
     words, spoken = _vocabulary(labels) if settings.words else ((), np.empty((0, 0), np.float32))
     if words:

@@ -129,9 +129,8 @@ def test_tables_are_of_the_asked_shape() -> None:
         learned_arrays(items(300, 8), weights(8), 2, n_tables=33)
     with pytest.raises(ValueError, match="255 embeddings are fewer than 256 centroids"):
         learned_arrays(items(255, 8), weights(8), 2, n_tables=2, key_bits=8)
-    for code_bytes in (1, 9):
-        with pytest.raises(ValueError, match=f"cannot be cut into {code_bytes} parts"):
-            learned_arrays(items(300, 8), weights(8), code_bytes, n_tables=2, key_bits=8)
+    with pytest.raises(ValueError, match="cannot be cut into 9 parts"):
+        learned_arrays(items(300, 8), weights(8), 9, n_tables=2, key_bits=8)
 
 
 def test_figures_of_pairs_that_are_the_same() -> None:
