@@ -159,7 +159,10 @@ def train_labels(
     torch.manual_seed(settings.seed)
     classes = [len(one.labels.labels) for one in labelled]
     state = _start(_Taught(network, classes, settings.dropout), settings)
-    told = [[one.rows.tolist(), one.labels.of.tolist(), one.labels.sets] for one in labelled]
+    told = [
+        [one.rows.tolist(), one.labels.of.tolist(), one.labels.labels, one.labels.sets]
+        for one in labelled
+    ]
     identity = json.dumps([_identity(spectra, settings), _weights(network), told])
     digest = hashlib.sha256(identity.encode()).hexdigest()
     go_on(state, settings.label_steps, work / "labels.pt", digest)
