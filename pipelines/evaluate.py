@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from hashing.errors import UsageError
+from pipelines.options import first_named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +51,8 @@ def choose(arguments: Sequence[str]) -> ModuleType | None:
     >>> choose(["--model", "forgiving", "--out", "o"]) is choose(["forgiving"]), choose(["x"])
     (True, None)
     """
-    after = zip(("", *arguments), arguments, strict=False)
-    named = [(before.startswith("-"), word) for before, word in after if word in KINDS]
-    if not named:
-        return None
-    return importlib.import_module(KINDS[min(named, key=lambda one: one[0])[1]].module)
+    kind = first_named(arguments, KINDS)
+    return None if kind is None else importlib.import_module(KINDS[kind].module)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

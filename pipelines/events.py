@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from hashing.errors import UsageError
+from pipelines.options import first_named
 
 # Where each lives (a verb, see `pipelines.cli`), and its line in the help.
 KINDS = {
@@ -39,12 +40,8 @@ def choose(arguments: Sequence[str]) -> ModuleType | None:
     >>> choose(["--index", "search", "index"]) is choose(["index"]), choose(["x"])
     (True, None)
     """
-    after = zip(("", *arguments), arguments, strict=False)
-    named = [(before.startswith("-"), word) for before, word in after if word in KINDS]
-    if not named:
-        return None
-    module, _ = KINDS[min(named, key=lambda one: one[0])[1]]
-    return importlib.import_module(module)
+    kind = first_named(arguments, KINDS)
+    return None if kind is None else importlib.import_module(KINDS[kind][0])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from hashing.errors import UsageError
 
@@ -191,3 +191,14 @@ def _unknown_to_beam(flags: Sequence[str]) -> list[str]:
     for options in {str(cls): cls for cls in PipelineOptions.__subclasses__()}.values():
         options._add_argparse_args(parser)
     return list(parser.parse_known_args(list(flags))[1])
+
+
+def first_named(arguments: Sequence[str], kinds: Collection[str]) -> str | None:
+    """The kind of a verb that is named first; what follows a flag only where nothing else is one.
+
+    >>> first_named(["--index", "search", "index"], ("index", "search")), first_named(["x"], ("y",))
+    ('index', None)
+    """
+    after = zip(("", *arguments), arguments, strict=False)
+    named = [(before.startswith("-"), word) for before, word in after if word in kinds]
+    return min(named, key=lambda one: one[0])[1] if named else None

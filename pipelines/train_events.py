@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hashing.errors import CatalogError
+from hashing.events.features import CODE_BITS
 from hashing.models import DEFAULT_CLIP_MODEL
 from hashing.taxonomy import Taxonomy
 from pipelines.options import Checker
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
         checker.problems.append("--catalog: name one or more catalogues of labelled clips")
     out = out_folder(checker)
     bits = checker.integer("--bits", low=8, high=64)
-    if bits % 8 or 192 % max(1, bits // 8):
+    if bits not in CODE_BITS:
         checker.problems.append("--bits: must be 8, 16, 24, 32, 48 or 64")
     settings: dict[str, Any] = {"seed": checker.integer("--seed", low=0, high=2**31 - 1)}
     threads = checker.integer("--threads", low=1, high=1024)

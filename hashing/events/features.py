@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from hashing.features import FeatureConfig
 
+# Bits of codes that the 192 outputs of deep quantization can be cut into bytes for.
+CODE_BITS = (8, 16, 24, 32, 48, 64)
+
 # Cymbals and key strokes are told apart above 4 kHz, where the snippets of music end; 16 kHz is
 # what also poor recordings have. 152 frames are three halvings of 19, and end just before 4 s.
 CLIP = FeatureConfig(

@@ -11,13 +11,13 @@ whose first layers it begins with.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from hashing.training.checkpoints import weights_digest
 from hashing.training.encoder import (
     State,
     contrast,
@@ -64,7 +64,7 @@ def train_light(
     checkpoint = work / "light.pt"
     own = dataclasses.replace(pairs, settings=settings)
     # A teacher that has learned more since has other answers, though its settings are the same.
-    identity = identify(own, light.likeness, _digest(teacher))
+    identity = identify(own, light.likeness, weights_digest(teacher))
     config = pairs.pool.config
     torch.manual_seed(settings.seed)
     network = TrackEncoder(
@@ -89,13 +89,6 @@ def train_light(
         return _figures(state, teacher, unheard)
 
     return state, descend(state, settings, checkpoint, draw, loss, figures, log, "light ")
-
-
-def _digest(network: ConvEncoder) -> str:
-    digest = hashlib.sha256()
-    for value in network.state_dict().values():
-        digest.update(value.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _loss(

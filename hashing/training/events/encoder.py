@@ -9,6 +9,7 @@ stopped at any moment and goes on from its checkpoint.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -22,6 +23,7 @@ import torch
 import torch.nn.functional as F
 
 from hashing.events.spectra import Spectra
+from hashing.training.checkpoints import weights_digest
 from hashing.training.encoder import State, contrast, descend, go_on, placed, running_mean
 from hashing.training.events.labels import LabelSets
 from hashing.training.events.networks import ClipEncoder
@@ -98,11 +100,16 @@ class Labelled:
     def draw(self, n: int, rng: np.random.Generator) -> tuple[Ints, Floats]:
         """Windows, all sets of labels alike often, and the shares of labels in each."""
         sets = rng.integers(len(self.labels.sets), size=n)
-        order = np.argsort(self.labels.of, kind="stable")
-        counts = np.bincount(self.labels.of, minlength=len(self.labels.sets))
+        order, counts = self._by_set
         first = np.cumsum(counts) - counts
         chosen = order[first[sets] + (rng.random(n) * counts[sets]).astype(np.int64)]
         return self.rows[chosen], self.labels.shares[sets]
+
+    @functools.cached_property
+    def _by_set(self) -> tuple[Ints, Ints]:
+        """Clips in the order of their sets, and how many each set has."""
+        of = self.labels.of
+        return np.argsort(of, kind="stable"), np.bincount(of, minlength=len(self.labels.sets))
 
 
 class _Taught(torch.nn.Module):
@@ -163,7 +170,7 @@ def train_labels(
         [one.rows.tolist(), one.labels.of.tolist(), one.labels.labels, one.labels.sets]
         for one in labelled
     ]
-    identity = json.dumps([_identity(spectra, settings), _weights(network), told])
+    identity = json.dumps([_identity(spectra, settings), weights_digest(network), told])
     digest = hashlib.sha256(identity.encode()).hexdigest()
     go_on(state, settings.label_steps, work / "labels.pt", digest)
     # Catalogues with more labels are heard more often, but the small ones not seldom.
@@ -266,10 +273,3 @@ def _identity(spectra: Spectra, settings: ClipTraining, others: Sequence[str] = 
         kept.pop(later, None)
     digest = hashlib.sha256(np.ascontiguousarray(spectra.levels[:, ::16, ::8]).tobytes())
     return json.dumps([kept, spectra.levels.shape, digest.hexdigest()], sort_keys=True)
-
-
-def _weights(network: torch.nn.Module) -> str:
-    digest = hashlib.sha256()
-    for value in network.state_dict().values():
-        digest.update(value.cpu().numpy().tobytes())
-    return digest.hexdigest()

@@ -37,6 +37,10 @@ class LabelSets:
     names: tuple[str, ...]
     name_shares: Floats
 
+    def take(self, rows: npt.NDArray[np.integer]) -> LabelSets:
+        """Those of some of the clips; all sets stay."""
+        return dataclasses.replace(self, of=self.of[rows])
+
     @classmethod
     def from_clips(
         cls, clips: Sequence[Collection[str]], taxonomy: Taxonomy | None = None

@@ -8,7 +8,6 @@ for non-pairs. It can be stopped at any moment and goes on from its checkpoint.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy.typing as npt
 import torch
 
+from hashing.training.checkpoints import weights_digest
 from hashing.training.encoder import State, descend, go_on, placed, running_mean
 from hashing.training.sequences.checking import Check
 from hashing.training.sequences.corpus import LEARN, Song, Spoiling, draw_pairs, statistics
@@ -162,7 +162,7 @@ def train_embeddings(
     torch.manual_seed(settings.seed)
     state = start(settings, settings.head(), EMBEDDING_MARGIN)
     network = network.to(state.device).eval()
-    identity = json.dumps([_identity(settings, songs), _weights(network)])
+    identity = json.dumps([_identity(settings, songs), weights_digest(network)])
     go_on(state, settings.embed_steps, work / "head.pt", identity)
 
     def draw(step: int) -> tuple[npt.NDArray[Any], ...]:
@@ -200,13 +200,6 @@ def train_embeddings(
         every=settings.every,
     )
     return state.trained, found
-
-
-def _weights(network: torch.nn.Module) -> str:
-    digest = hashlib.sha256()
-    for value in network.state_dict().values():
-        digest.update(value.cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _identity(settings: SequenceTraining, songs: Sequence[Song]) -> str:

@@ -29,7 +29,6 @@ from pipelines.evaluation.events.systems import (
     Embedded,
     Ranking,
     by_tables,
-    label_sets,
     of_probe,
     of_quantized,
     real_valued,
@@ -152,7 +151,7 @@ def _learned(
     training = dataclasses.replace(QuantizerTraining(), **{**given, **settings})
     started = time.process_time()
     embedded = material.embedded(job.embedding)
-    labels = label_sets(material.label_sets(tree), rows)
+    labels = material.label_sets(tree).take(rows)
     unlabelled = embedded.training[:, 0]
     if len(unlabelled) < CENTROIDS:  # in all versions, and with the database
         flat = embedded.training.reshape(-1, unlabelled.shape[1])
@@ -179,7 +178,7 @@ def _table(job: Job, material: Material) -> Iterator[Row]:
             yield judge(
                 dataclasses.replace(ranking, fitted_s=spent), job, material, *places, labelled=True
             )
-    probe = fit_probe(embedded.training[rows], label_sets(material.label_sets(), rows), job.seed)
+    probe = fit_probe(embedded.training[rows], material.label_sets().take(rows), job.seed)
     for ranking in of_probe(probe, embedded, job.bits, job.seed):
         yield judge(ranking, job, material, *places, labelled=True)
     if job.bits == job.usual_bits:
@@ -195,7 +194,7 @@ def _shares(job: Job, material: Material) -> Iterator[Row]:
         found, _ = _learned(job, material, rows, **SYSTEMS[name])
         for ranking in of_quantized(found, embedded, name):
             yield judge(ranking, job, material, *places, clips=len(rows))
-    probe = fit_probe(embedded.training[rows], label_sets(material.label_sets(), rows), job.seed)
+    probe = fit_probe(embedded.training[rows], material.label_sets().take(rows), job.seed)
     for ranking in real_valued(embedded, probe):
         yield judge(ranking, job, material, *places, clips=len(rows))
 

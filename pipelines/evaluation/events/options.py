@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from hashing.events.features import CLIP
+from hashing.events.features import CLIP, CODE_BITS
 from hashing.models import DEFAULT_CLIP_MODEL
 from pipelines import io
 from pipelines.options import Checker, add_job_arguments, workers
@@ -101,7 +101,7 @@ def options_from(args: argparse.Namespace) -> EventsOptions:
         checker.problems.append(f"KIND: must be events, got {args.kind!r}")
     catalog, out = checker.text("--catalog"), checker.text("--out")
     bits = _numbers(checker, "--bits", args.bits, 8, 64)
-    if any(one % 8 or 192 % (one // 8) for one in bits):
+    if not set(bits) <= set(CODE_BITS):
         checker.problems.append("--bits: must be 8, 16, 24, 32, 48 or 64")
     shares = []
     for text in args.shares:

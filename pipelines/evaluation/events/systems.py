@@ -21,7 +21,6 @@ from hashing.codebooks import CENTROIDS, Codebooks, fit_opq, fit_pq
 from hashing.spectral import AnchorGraphHash, SpectralHash, fit_anchor_graph, fit_spectral
 
 if TYPE_CHECKING:
-    from hashing.training.events.labels import LabelSets
     from hashing.training.events.probe import Probe
     from hashing.training.events.quantization import Quantized
 
@@ -217,11 +216,6 @@ def real_valued(embedded: Embedded, probe: Probe | None) -> Iterator[Ranking]:
     if probe is not None:
         one, other = probe.roots(embedded.database), probe.roots(embedded.queries)
         yield by_cosine("linear probe", one, other)
-
-
-def label_sets(labels: LabelSets, rows: npt.NDArray[np.integer]) -> LabelSets:
-    """The label sets of some of the clips."""
-    return dataclasses.replace(labels, of=labels.of[rows])
 
 
 def _unit(vectors: Floats) -> Floats:

@@ -16,7 +16,6 @@ from pipelines.evaluation.events.systems import (
     by_bits,
     by_cosine,
     by_tables,
-    label_sets,
     of_probe,
     of_quantized,
     real_valued,
@@ -147,6 +146,6 @@ def test_a_code_of_the_likeliest_label() -> None:
 
 def test_label_sets_of_some_clips() -> None:
     sets = LabelSets.from_clips([["a"], ["b"], ["a", "b"]])
-    some = label_sets(sets, np.array([2, 0]))
+    some = sets.take(np.array([2, 0]))
     assert [some.sets[at] for at in some.of] == [("a", "b"), ("a",)]
     assert some.labels == sets.labels
