@@ -144,17 +144,22 @@ def render_with_fluidsynth(
             *("-o", "synth.cpu-cores=1", "-o", "synth.dynamic-sample-loading=1"),
             *(str(soundfont), path),
         ]
-        raw = _output(arguments, limit, timeout_s)
+        raw = child_output(arguments, limit, timeout_s)
     stereo = np.frombuffer(raw[: len(raw) // 8 * 8], "<f4").reshape(-1, 2)
     samples = np.zeros(max(len(stereo), int(np.ceil(song.duration_s * sample_rate))), np.float32)
     np.add(stereo[:, 0], stereo[:, 1], out=samples[: len(stereo)])
     if not np.isfinite(samples).all() or not samples.any():
         raise RenderingError(f"FluidSynth plays nothing with {soundfont}; try another soundfont")
-    return _at_peak(samples)
+    return at_peak(samples)
 
 
-def _output(arguments: list[str], limit: int, timeout_s: float) -> bytearray:
-    """What a child writes, up to a number of bytes; it is killed for more, and for being late."""
+def child_output(
+    arguments: Sequence[str], limit: int, timeout_s: float, name: str = "FluidSynth"
+) -> bytearray:
+    """What a child writes, up to a number of bytes; it is killed for more, and for being late.
+
+    Raises: RenderingError, which tells the child's name.
+    """
     try:
         child = subprocess.Popen(
             arguments,
@@ -164,7 +169,7 @@ def _output(arguments: list[str], limit: int, timeout_s: float) -> bytearray:
             bufsize=0,
         )
     except OSError as error:
-        raise RenderingError(f"FluidSynth does not start: {error.strerror}") from None
+        raise RenderingError(f"{name} does not start: {error.strerror}") from None
     assert child.stdout is not None
     deadline, raw, failure = time.monotonic() + timeout_s, bytearray(), ""
     try:
@@ -188,7 +193,7 @@ def _output(arguments: list[str], limit: int, timeout_s: float) -> bytearray:
         child.wait()
         child.stdout.close()
     if failure:
-        raise RenderingError(f"FluidSynth {failure}; try another soundfont, or none")
+        raise RenderingError(f"{name} {failure}; try another soundfont, or none")
     return raw
 
 
@@ -238,7 +243,7 @@ def render_plainly(song: Song, sample_rate: int) -> Floats:
         fade = min(n, release)
         sound[n - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
         samples[start : start + n] += sound
-    return _at_peak(samples)
+    return at_peak(samples)
 
 
 def held_ends(song: Song) -> npt.NDArray[np.float64]:
@@ -305,6 +310,7 @@ def _click(sample_rate: int) -> Floats:
     return (0.5 * rng.standard_normal(t.size) * np.exp(-t / 0.03)).astype(np.float32)
 
 
-def _at_peak(samples: Floats) -> Floats:
+def at_peak(samples: Floats) -> Floats:
+    """Samples whose loudest one is `PEAK`; silence stays silence."""
     loudest = float(np.abs(samples).max(initial=0.0))
     return samples * np.float32(PEAK / loudest) if loudest else samples

@@ -16,33 +16,39 @@ import tqdm
 
 from hashing import audio
 from hashing.conditions import Surroundings
-from hashing.errors import HashbeamError
 from hashing.generated.folder import claim, replacing, write_csv
 from hashing.generated.instruments import SOUNDS, Sound, medley
 from hashing.generated.other_sounds import OTHER_SOUNDS
 from hashing.generated.processes import spread
 from hashing.generated.recording import record
-from hashing.rendering import RenderingError, find_soundfont, fluidsynth_command, render
+from hashing.generated.synthesisers import FREEPATS, SONIVOX, playable, require, tuned
+from hashing.generated.synthesisers import play as render
 
-COLUMNS = ("clip_id", "uri", "label", "share", "soundfont")
+FORMAT = 2  # of what the same settings give
+COLUMNS = ("clip_id", "uri", "label", "share", "synthesiser")
 LABELS, TAXONOMY = "labels.csv", "taxonomy.csv"
 
 RATE_HZ = 24_000  # of the files: what is above 12 kHz tells cymbals apart, and little else
 GAP_S = 1.5  # between two phrases: what rings longer is heard in the next, 30 dB below
 CLIPS_A_MEDLEY = 25  # that FluidSynth plays at once; starting it takes as long as playing three
 
-# Debian's fluid-soundfont-gm and opl3-soundfont (synthetic: no two sound less alike),
-# musescore-general-soundfont-lossless, csound-soundfont and timgm6mb-soundfont. Soundfonts are made
-# of one another: MuseScore General has half of the samples of FluidR3, bit by bit, and TimGM6mb two
-# thirds of those of GMbank. So the database is played by kin of what training hears, as labelled
-# clips often are a part of it, but queries by soundfonts that share no sample with any other: were
-# they kin of the database, whoever knows a sample again would find its label.
+# Training: Debian's fluid-soundfont-gm, freepats, opl3-soundfont (synthetic: no two sound less
+# alike) and libsonivox3. Others: musescore-general-soundfont-lossless, csound-soundfont and
+# timgm6mb-soundfont. Soundfonts are made of one another: MuseScore General has half of the samples
+# of FluidR3, bit by bit, and TimGM6mb two thirds of those of GMbank. So the database is played by
+# kin of what training hears, as labelled clips often are a part of it, but queries by soundfonts
+# that share no sample with any other: were they kin of the database, whoever knows a sample again
+# would find its label.
 SHARES = {
-    "training": ("FluidR3_GM.sf2", "OPL-3_FM_128M.sf2"),
+    "training": ("FluidR3_GM.sf2", FREEPATS, "OPL-3_FM_128M.sf2", SONIVOX),
     "database": ("MuseScore_General_Full.sf2",),
     "queries": ("sf_GMbank.sf2", "TimGM6mb.sf2"),
 }
 SETS = {"instruments": SOUNDS, "other-sounds": OTHER_SOUNDS}
+
+# Medleys of the share ``training`` that are played in another tuning, and how many semitones up or
+# down: a third keeps the samples as they are; further off, voices become those of dwarfs.
+TUNED_CHANCE, TUNING_SEMITONES = 2 / 3, 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +81,7 @@ class ClipSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Clips of one class and one soundfont that are played together."""
+    """Clips of one class and one synthesiser that are played together."""
 
     folder: Path
     sound: Sound
@@ -98,7 +104,7 @@ class Batch:
                 "uri": f"{self.share}/{self.sound.label}/{name}.{self.settings.codec}",
                 "label": self.sound.label,
                 "share": self.share,
-                "soundfont": self.font,
+                "synthesiser": self.font,
             }
             for name in self.names()
         ]
@@ -115,9 +121,9 @@ def write_clips(
     Raises: UsageError for a folder of other things; HashbeamError where FluidSynth or one of the
       soundfonts is missing.
     """
-    _require_soundfonts()
+    _require_players(settings)
     folder = Path(folder)
-    claim(folder, dataclasses.asdict(settings))
+    claim(folder, {**dataclasses.asdict(settings), "format": FORMAT})
     batches = list(plan(folder, settings))
     todo = [batch for batch in batches if not _is_done(batch)]
     with tqdm.tqdm(
@@ -136,13 +142,14 @@ def write_clips(
 
 
 def plan(folder: Path, settings: ClipSettings) -> Iterator[Batch]:
-    """All batches of a set; soundfonts of a share take turns."""
+    """All batches of a set; synthesisers of a share take turns."""
     for sound in SETS[settings.kind]:
         for share, fonts in SHARES.items():
             wanted = getattr(settings, share)
+            players = [font for font in fonts if playable(sound, font) is not None]
             for number, first in enumerate(range(0, wanted, CLIPS_A_MEDLEY)):
                 count = min(CLIPS_A_MEDLEY, wanted - first)
-                font = fonts[number % len(fonts)]
+                font = players[number % len(players)]
                 yield Batch(folder, sound, share, font, first, count, settings)
 
 
@@ -155,8 +162,12 @@ def play(batch: Batch) -> Iterator[np.ndarray]:
     kind = [*SHARES].index(batch.share)
     place = [sound.label for sound in SETS[settings.kind]].index(batch.sound.label)
     seed = int(np.random.default_rng([settings.seed, place, kind, batch.first]).integers(2**31))
-    song = medley(batch.sound, batch.count, settings.seconds, GAP_S, seed)
-    samples = render(song, RATE_HZ, batch.font)
+    sound = playable(batch.sound, batch.font)
+    assert sound is not None
+    song = medley(sound, batch.count, settings.seconds, GAP_S, seed)
+    semitones = _tuning(batch, seed)
+    rate = round(RATE_HZ * 2.0 ** (-semitones / 12.0))
+    samples = render(tuned(song, semitones), rate, batch.font)
     length = round(settings.seconds * RATE_HZ)
     for number in range(batch.count):
         start = round(number * (settings.seconds + GAP_S) * RATE_HZ)
@@ -180,16 +191,15 @@ def _is_done(batch: Batch) -> bool:
     return all((batch.folder / row["uri"]).exists() for row in batch.rows())
 
 
-def _require_soundfonts() -> None:
-    if fluidsynth_command() is None:
-        raise HashbeamError("instruments need FluidSynth: apt-get install fluidsynth")
-    for fonts in SHARES.values():
-        for font in fonts:
-            try:
-                find_soundfont(font)
-            except RenderingError:
-                raise HashbeamError(
-                    f"instruments need the soundfont {font}: apt-get install fluid-soundfont-gm "
-                    "musescore-general-soundfont-lossless opl3-soundfont csound-soundfont "
-                    "timgm6mb-soundfont"
-                ) from None
+def _tuning(batch: Batch, seed: int) -> float:
+    """Semitones."""
+    rng = np.random.default_rng([seed, 2])
+    if batch.share != "training" or rng.random() >= TUNED_CHANCE:
+        return 0.0
+    return float(rng.uniform(-TUNING_SEMITONES, TUNING_SEMITONES))
+
+
+def _require_players(settings: ClipSettings) -> None:
+    for share, fonts in SHARES.items():
+        for font in fonts if getattr(settings, share) else ():
+            require(font)

@@ -25,8 +25,8 @@ class ViewSettings:
     Attributes:
       frames: of a view, of those of a window.
       mixed_chance, mixed_snr_db: of another clip that sounds along, that many dB below.
-      equaliser_db: deviation of the random equaliser's gain at each of its knots. Soundfonts and
-        microphones differ by as much.
+      equaliser_db: deviation of the random equaliser's gain at each of its knots. Synthesisers
+        and microphones differ by as much.
       shifted: bands up or down that a view may be moved; one is a semitone to a tone.
       masked: bands and frames that may be taken away, at most.
     """
@@ -123,7 +123,7 @@ def _mask(cut: Floats, most: tuple[int, int], rng: np.random.Generator) -> None:
     for axis, limit in ((1, most[0]), (2, most[1])):
         size = cut.shape[axis]
         width = rng.integers(limit + 1, size=n)
-        first = rng.integers(size - limit, size=n)
+        first = rng.integers(size - limit + 1, size=n)
         place = np.arange(size)[None]
         gone = (place >= first[:, None]) & (place < (first + width)[:, None])
         cut *= ~(gone[:, :, None] if axis == 1 else gone[:, None, :])

@@ -11,12 +11,13 @@ import pytest
 
 from hashing import audio
 from hashing.errors import HashbeamError, UsageError
-from hashing.generated import clips
+from hashing.generated import clips, synthesisers
 from hashing.generated.clips import SHARES, Batch, ClipSettings, plan, play, write_clips
 from hashing.generated.instruments import SOUNDS, Sound, medley, phrase
 from hashing.generated.other_sounds import OTHER_SOUNDS
+from hashing.generated.synthesisers import playable, require
 from hashing.midi import Song
-from hashing.rendering import FOLDERS, fluidsynth_command, render_plainly
+from hashing.rendering import render_plainly
 
 FEW = ClipSettings(training=2, database=1, queries=1, seconds=0.5, codec="wav")
 BY_LABEL = {sound.label: sound for sound in SOUNDS}
@@ -32,7 +33,7 @@ def plainly(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return render_plainly(dataclasses.replace(song, is_drum=np.zeros_like(song.is_drum)), rate)
 
     monkeypatch.setattr(clips, "render", render)
-    monkeypatch.setattr(clips, "_require_soundfonts", lambda: None)
+    monkeypatch.setattr(clips, "_require_players", lambda settings: None)
     monkeypatch.setitem(clips.SETS, "instruments", SOUNDS[::16])
     return asked
 
@@ -101,7 +102,7 @@ def test_a_set_of_clips_goes_on_where_it_was(plainly: list[str], tmp_path: Path)
         samples = audio.decode(str(tmp_path / "set" / row["uri"]), clips.RATE_HZ)
         assert len(samples) == 0.5 * clips.RATE_HZ
         assert np.abs(samples).max() > 0.01
-        assert row["soundfont"] in SHARES[row["share"]]
+        assert row["synthesiser"] in SHARES[row["share"]]
     gone = tmp_path / "set" / rows[0]["uri"]
     before, calls = gone.read_bytes(), len(plainly)
     gone.unlink()
@@ -130,28 +131,56 @@ def test_no_soundfont_plays_in_two_shares() -> None:
     assert counts == {"training": 450 * 48, "database": 150 * 48, "queries": 50 * 48}
 
 
+def test_training_is_heard_in_other_tunings_and_nothing_else_is(tmp_path: Path) -> None:
+    tunings: dict[str, list[float]] = {share: [] for share in SHARES}
+    for batch in plan(tmp_path, ClipSettings()):
+        tunings[batch.share].append(clips._tuning(batch, batch.first + 1000 * len(tunings)))
+        assert playable(batch.sound, batch.font) is not None
+    heard = np.array(tunings["training"])
+    assert np.abs(heard).max() <= clips.TUNING_SEMITONES
+    assert 0.1 < (heard == 0).mean() < 0.6
+    assert set(tunings["database"]) == set(tunings["queries"]) == {0.0}
+
+
+def test_a_tuned_clip_is_in_time_and_higher_than_its_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[tuple[float, int, int]] = []
+
+    def render(song: Song, rate: int, font: str) -> np.ndarray:
+        asked.append((float(song.end_s.max()), int(song.pitch.min()), rate))
+        return render_plainly(song, rate)
+
+    monkeypatch.setattr(clips, "render", render)
+    batch = Batch(tmp_path, BY_LABEL["violin"], "training", "a.sf2", 0, 1, ClipSettings(seconds=2))
+    for semitones in (0.0, 5.0):
+        monkeypatch.setattr(clips, "_tuning", lambda batch, seed, by=semitones: by)
+        (clip,) = play(batch)
+        assert len(clip) == 2 * clips.RATE_HZ
+    (end_s, pitch, rate), (moved_end_s, moved_pitch, moved_rate) = asked
+    assert pitch - moved_pitch == 5
+    assert moved_end_s * moved_rate == pytest.approx(end_s * rate, rel=1e-4)
+
+
 def test_without_fluidsynth_there_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clips, "fluidsynth_command", lambda: None)
+    monkeypatch.setattr(synthesisers, "fluidsynth_command", lambda: None)
     with pytest.raises(HashbeamError, match="apt-get install fluidsynth"):
         write_clips(tmp_path / "set", FEW, show=False)
     assert not (tmp_path / "set").exists()
 
 
-@pytest.mark.skipif(fluidsynth_command() is None, reason="FluidSynth is not installed")
-def test_soundfonts_are_heard(tmp_path: Path) -> None:
-    font = next((f for fonts in SHARES.values() for f in fonts if _is_there(f)), None)
-    if font is None:
-        pytest.skip("none of the soundfonts is installed")
+@pytest.mark.parametrize("font", [font for fonts in SHARES.values() for font in fonts])
+def test_synthesisers_are_heard(font: str, tmp_path: Path) -> None:
+    try:
+        require(font)
+    except HashbeamError as error:
+        pytest.skip(str(error))
     for label in ("violin", "cymbal"):
         batch = Batch(tmp_path, BY_LABEL[label], "queries", font, 0, 2, ClipSettings(seconds=1.0))
         for clip in play(batch):
             assert np.abs(clip).max() > 0.01
-
-
-def _is_there(font: str) -> bool:
-    return any((Path(folder) / font).is_file() for folder in FOLDERS)
 
 
 def test_other_sounds_share_no_program_with_the_instruments() -> None:

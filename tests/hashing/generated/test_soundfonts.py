@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pytest
 
 from hashing.generated.clips import SHARES
+from hashing.generated.synthesisers import _FREEPATS_PROGRAMS, FREEPATS, SONIVOX
 from hashing.rendering import RenderingError, find_soundfont
 
 Samples = npt.NDArray[np.int16]
@@ -146,6 +147,8 @@ def test_what_asks_shares_no_sample_with_what_is_known() -> None:
     found: dict[str, dict[str, set[bytes]]] = {}
     for share, fonts in SHARES.items():
         for font in fonts:
+            if font in (FREEPATS, SONIVOX):
+                continue
             try:
                 found.setdefault(share, {})[font] = fingerprints(_place(font))
             except RenderingError as error:
@@ -156,6 +159,45 @@ def test_what_asks_shares_no_sample_with_what_is_known() -> None:
         for other, its in known.items():
             assert len(its) > 50
             assert not own & its, f"{font} and {other} have {len(own & its)} samples in common"
+
+
+def patch_samples(data: bytes) -> list[Samples]:
+    """The samples of a Gravis patch of one instrument and one layer, 16 bits each."""
+    found, at = [], 129 + 63 + 47  # behind the headers of file, instrument and layer
+    for _ in range(data[129 + 63 + 6]):
+        head, at = data[at : at + 96], at + 96
+        size, mode = int.from_bytes(head[8:12], "little"), head[55]
+        part, at = data[at : at + size], at + size
+        if mode & 1:
+            values = np.frombuffer(part[: size // 2 * 2], "<i2").astype(np.int32)
+        else:
+            values = np.frombuffer(part, "i1").astype(np.int32) * 256
+        unsigned = np.where(values < 0, values + 2**16, values) - 2**15
+        found.append((unsigned if mode & 2 else values).astype(np.int16))
+    return found
+
+
+def test_freepats_shares_no_sample_with_what_asks_but_what_is_left_out() -> None:
+    folder = Path("/usr/share/midi/freepats")
+    patches = sorted(folder.glob("*/*.pat"))
+    if not patches:
+        pytest.skip("FreePats is not installed")
+    try:
+        asking = [fingerprints(_place(font)) for font in SHARES["queries"]]
+    except RenderingError as error:
+        pytest.skip(f"a soundfont is not installed: {error}")
+    shared, used = set(), set()
+    for path in patches:
+        own = {fingerprint(sample) for sample in patch_samples(path.read_bytes())} - {None}
+        program = int(path.name[:3])
+        if path.parent.name == "Tone_000" and any(own & its for its in asking):
+            shared.add(program)
+        elif path.parent.name == "Tone_000":
+            used.add(program)
+        else:
+            assert not any(own & its for its in asking), path.name
+    assert shared == {64, 69, 75, 79}
+    assert used >= _FREEPATS_PROGRAMS
 
 
 def test_soundfonts_are_kin() -> None:
