@@ -28,6 +28,8 @@ Train codes of clips of sound that tell their labels: a model for `hashbeam even
 A small network on the embeddings of --encoder, and codebooks of its outputs, learn from labels
 together (deep quantization), and so do the words of the labels, so that a text finds clips. A
 taxonomy.csv beside a catalogue (columns label and parent) makes a miss within the family cost less.
+Where few clips have labels, --unlabelled helps: the labels of other clips are guessed, and the
+surest guesses learned from.
 
 Rows whose column `share` says database or queries are left out, so that `hashbeam evaluate events`
 meets them for the first time, and so are those that --leave-out names."""
@@ -43,6 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("kind", metavar="KIND", help="events")
     add("--catalog", metavar="FILE", nargs="+", help="labelled clips")
+    add(
+        "--unlabelled",
+        metavar="FILE",
+        nargs="+",
+        default=[],
+        help="clips whose labels are guessed, and learned from where the guess is sure",
+    )
     add("--labels", metavar="COLUMN", help="the labels (default: label, or labels)")
     add(
         "--taxonomy",
@@ -87,7 +96,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
         settings["steps"] = checker.integer("--steps", low=1, high=1 << 30)
     kept_out = leave_out(args, checker)
     checker.finish()
-    sources = sources_of(args.catalog, args.labels or None, kept_out)
+    sources = sources_of(args.catalog, args.labels or None, kept_out, args.unlabelled)
     labels = sorted({label for one in sources for labels in one.labels for label in labels})
     if not labels:
         raise CatalogError(f"{', '.join(args.catalog)}: no clip has a label; see --labels")
@@ -103,6 +112,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
         training,
         args.encoder,
         args.wide,
+        bool(args.unlabelled),
         len(os.sched_getaffinity(0)),
         threads,
         _command(args),
@@ -144,6 +154,9 @@ def _command(args: argparse.Namespace) -> str:
     """The command for the model card; names of files and not where they were on one machine."""
     parts = ["hashbeam", "train", "events", "--catalog"]
     parts += [str(Path(*Path(path).absolute().parts[-2:])) for path in args.catalog]
+    if args.unlabelled:
+        parts += ["--unlabelled"]
+        parts += [str(Path(*Path(path).absolute().parts[-2:])) for path in args.unlabelled]
     for flag in ("labels", "system", "bits", "steps", "seed"):
         if (value := getattr(args, flag)) is not None:
             parts += [f"--{flag}", value]

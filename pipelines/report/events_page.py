@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pipelines.report import lines
 from pipelines.report.events_parts import COST, GOAL, parts
-from pipelines.report.events_tables import Figures, Rows, Table, finite, told
+from pipelines.report.events_tables import DQN, Figures, Rows, Table, finite, told
 from pipelines.report.page import render
 
 MOST_FAILURES = 30  # that the page lists; all of them are in figures.json
@@ -81,10 +81,10 @@ def _typed(table: Table) -> Iterator[str]:
 
 
 def _of_dqn(figures: Figures) -> dict[str, list[Figures]]:
-    """What deep quantization closes, without words and with them, by embedding."""
+    """What the forms of deep quantization close, by embedding."""
     found: dict[str, list[Figures]] = {}
     for row in figures.get("closed") or []:
-        if row["system"] in ("DQN", "DQN + words") and finite(row.get("closed")):
+        if row["system"] in DQN and finite(row.get("closed")):
             found.setdefault(f"{row['system']}, {row['embedding']}", []).append(row)
     return found
 

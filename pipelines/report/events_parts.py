@@ -41,14 +41,15 @@ GOAL = 0.3  # of what PQ lacks to a mAP of 1, DQN is to close
 WITHOUT_LABELS = {"SH": "--quiet", "ITQ": "--good", "AGH": "--miss", "PQ": "--ink", "OPQ": "--bad"}
 WITH_LABELS = {
     "DQN": "--accent",
-    "DTQ": "--good",
+    "DQN + words": "--quiet",
+    "DQN + words + guesses": "--good",
     "OrthoHash": "--miss",
     "probe + PQ": "--bad",
-    "DQN + words": "--quiet",
     "PQ": "--ink",
 }
 IN_SHARES = {
     "DQN": "--accent",
+    "DQN + words + guesses": "--good",
     "OrthoHash": "--miss",
     "linear probe": "--bad",
     "embedding": "--quiet",

@@ -192,7 +192,7 @@ def train_quantizer(
     embeddings: Floats,
     labels: LabelSets,
     settings: QuantizerTraining,
-    unlabelled: Floats | None = None,
+    others: Floats | None = None,
     log: Callable[[str], None] | None = None,
 ) -> Quantized:
     """Train a network and codebooks.
@@ -200,7 +200,7 @@ def train_quantizer(
     Args:
       embeddings: of clips in several versions each, [n, versions, d].
       labels: of the clips.
-      unlabelled: embeddings [m, d] of clips without labels, which codebooks are fitted to as well.
+      others: embeddings [m, d] of clips without labels, which codebooks are fitted to as well.
       log: told how the loss goes.
 
     Raises:
@@ -208,7 +208,7 @@ def train_quantizer(
     """
     embeddings = np.asarray(embeddings, np.float32)
     flat = embeddings.reshape(-1, embeddings.shape[-1])
-    items = np.concatenate([flat] if unlabelled is None else [flat, unlabelled])
+    items = np.concatenate([flat] if others is None else [flat, others])
     if len(items) < CENTROIDS:
         raise ValueError(f"{len(items)} embeddings are fewer than {CENTROIDS} centroids")
     torch.manual_seed(settings.seed)

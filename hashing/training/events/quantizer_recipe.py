@@ -30,6 +30,7 @@ from hashing.training.events.quantization import (
     train_quantizer,
 )
 from hashing.training.events.recipe import open_network
+from hashing.training.events.self_training import train_with_unlabelled
 from hashing.training.events.sources import Source, hear_sources
 from hashing.training.events.views import embed_versions
 
@@ -53,6 +54,7 @@ class QuantizerRecipe:
       taxonomy: of the labels; None for none.
       training: of the quantizer.
       encoder: name or folder of the clip encoder; wide: its wide embedding.
+      guesses: whether clips without labels are learned from, by labels that are guessed.
       workers: processes that decode.
       threads: of the networks.
       command: how the run was started, for the model card.
@@ -63,6 +65,7 @@ class QuantizerRecipe:
     training: QuantizerTraining
     encoder: str = DEFAULT_CLIP_MODEL
     wide: bool = False
+    guesses: bool = False
     workers: int = 1
     threads: int = 1
     command: str = ""
@@ -87,16 +90,23 @@ def train_events(
     known = np.array([bool(one) for one in labels], bool)
     held_out = heard.held_out()[spectra.file]
     rows, others = np.flatnonzero(known & ~held_out), np.flatnonzero(known & held_out)
+    guessed = np.flatnonzero(~known & ~held_out) if recipe.guesses else np.zeros(0, np.int64)
     if len(rows) < CENTROIDS:
         raise HashbeamError(
             f"{len(rows)} labelled clips are too few for codebooks: {CENTROIDS} or more are needed"
         )
-    versions = int(np.clip(MOST_EMBEDDED // len(rows), 1, MOST_VERSIONS))
-    log(f"embedding {len(rows)} clips in {versions} versions")
-    values = embed_versions(embedder, spectra, rows, versions, recipe.training.seed)
+    versions = int(np.clip(MOST_EMBEDDED // (len(rows) + len(guessed)), 1, MOST_VERSIONS))
+    log(f"embedding {len(rows) + len(guessed)} clips in {versions} versions")
+    values, unlabelled = (
+        embed_versions(embedder, spectra, some, versions, recipe.training.seed)
+        for some in (rows, guessed)
+    )
     unheard = embed_versions(embedder, spectra, others, 1, recipe.training.seed)[:, 0]
     sets = LabelSets.from_clips([labels[row] for row in rows.tolist()], recipe.taxonomy)
-    found = train_quantizer(values, sets, recipe.training, log=log)
+    if len(guessed):
+        found = train_with_unlabelled(values, sets, unlabelled, recipe.training, log=log)
+    else:
+        found = train_quantizer(values, sets, recipe.training, log=log)
     told = [labels[row] for row in others.tolist()]
     figures = judge(found, values[:, 0], sets, unheard, told, recipe)
     story = {
@@ -105,6 +115,7 @@ def train_events(
         "seed": recipe.training.seed,
         "encoder": {"name": model.name, "digest": model.digest, "wide": recipe.wide},
         "clips": len(rows),
+        "clips_guessed": len(guessed),
         "versions": versions,
         "catalogues": [source.name for source in recipe.sources],
         "history": found.history,
@@ -163,6 +174,9 @@ def events_card(config: Mapping[str, Any], seconds: float) -> str:
     story = config["training"]
     settings = story["settings"]
     rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in config["figures"].items())
+    guessed, count = "", story["clips_guessed"]
+    if count:
+        guessed = f"\n  and {count} others whose labels were guessed (Xie et al., CVPR 2020)"
     tree = "with a taxonomy" if config["taxonomy"] else "without a taxonomy"
     return f"""# Codes of labelled clips: {settings["system"]}, {config["bits"]} bits
 
@@ -173,7 +187,7 @@ network of {settings["hidden"]} hidden units that learned {len(config["labels"])
 these, so that text finds clips. Cao et al. (AAAI 2016); Jati & Emmanouilidou (ICASSP 2020).
 
 * **Command**: `{story["command"]}`
-* **Data**: {story["clips"]} labelled windows in {story["versions"]} versions each, of
+* **Data**: {story["clips"]} labelled windows in {story["versions"]} versions each{guessed}, of
   {", ".join(story["catalogues"])}. One file in twenty, by its id, is held out.
 * **Labels**: {", ".join(config["labels"])}
 * **Seed**: {story["seed"]}. **Time**: {seconds / 60:.0f} minutes, torch {story["torch"]}.

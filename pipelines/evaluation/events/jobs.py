@@ -141,10 +141,21 @@ def _all(material: Material) -> tuple[Ints, Ints]:
 
 
 def _learned(
-    job: Job, material: Material, rows: Ints, tree: Taxonomy | None = None, **settings: Any
+    job: Job,
+    material: Material,
+    rows: Ints,
+    tree: Taxonomy | None = None,
+    *,
+    guesses: bool = False,
+    **settings: Any,
 ) -> tuple[Any, float]:
-    """A quantizer trained on labelled clips, and the CPU seconds that it took."""
+    """A quantizer trained on labelled clips, and the CPU seconds that it took.
+
+    Codebooks are fitted to all training clips; with `guesses` the network learns from the labels
+    that it guesses of them, too.
+    """
     from hashing.training.events.quantization import QuantizerTraining, train_quantizer
+    from hashing.training.events.self_training import train_with_unlabelled
 
     given = {"code_bytes": job.bits // 8, "seed": job.seed}
     given |= {"steps": job.steps} if job.steps else {}
@@ -152,11 +163,16 @@ def _learned(
     started = time.process_time()
     embedded = material.embedded(job.embedding)
     labels = material.label_sets(tree).take(rows)
-    unlabelled = embedded.training[:, 0]
-    if len(unlabelled) < CENTROIDS:  # in all versions, and with the database
-        flat = embedded.training.reshape(-1, unlabelled.shape[1])
-        unlabelled = np.concatenate([flat, embedded.database])
-    found = train_quantizer(embedded.training[rows], labels, training, unlabelled)
+    known, items = embedded.training[rows], embedded.training[:, 0]
+    if len(items) < CENTROIDS:  # in all versions, and with the database
+        flat = embedded.training.reshape(-1, items.shape[1])
+        items = np.concatenate([flat, embedded.database])
+    others = np.setdiff1d(np.arange(len(embedded.training)), rows)
+    if guesses and len(others):
+        unlabelled = embedded.training[others]
+        found = train_with_unlabelled(known, labels, unlabelled, training, items=items)
+    else:
+        found = train_quantizer(known, labels, training, items)
     return found, time.process_time() - started
 
 
@@ -190,7 +206,7 @@ def _shares(job: Job, material: Material) -> Iterator[Row]:
     from hashing.training.events.probe import fit_probe
 
     embedded, places, rows = material.embedded(job.embedding), _all(material), _some(job, material)
-    for name in ("DQN", "DQN + words", "OrthoHash"):
+    for name in ("DQN", "DQN + words", "DQN + words + guesses", "OrthoHash"):
         found, _ = _learned(job, material, rows, **SYSTEMS[name])
         for ranking in of_quantized(found, embedded, name):
             yield judge(ranking, job, material, *places, clips=len(rows))
@@ -214,8 +230,11 @@ def _unseen(job: Job, material: Material) -> Iterator[Row]:
     if not len(rows) or not all(len(clips) for both in parts.values() for clips in both):
         return  # most clips have labels of both halves
     embedded = material.embedded(job.embedding)
+    # Guesses would be of clips whose labels are to be unknown: they are left out here.
     systems = {
-        name: _learned(job, material, rows, **settings)[0] for name, settings in SYSTEMS.items()
+        name: _learned(job, material, rows, **settings)[0]
+        for name, settings in SYSTEMS.items()
+        if "guesses" not in settings
     }
     for part, (queries, database) in parts.items():
         own = Embedded(
@@ -357,6 +376,7 @@ def _packed(found: Any, items: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]
 SYSTEMS: dict[str, dict[str, Any]] = {
     "DQN": {},
     "DQN + words": {"words": 1.0},
+    "DQN + words + guesses": {"words": 1.0, "guesses": True},
     "DTQ": {"system": "dtq"},
     "OrthoHash": {"system": "orthohash"},
 }

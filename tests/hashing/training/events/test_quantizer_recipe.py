@@ -227,6 +227,31 @@ def test_a_model_of_the_wide_embedding_without_words_or_taxonomy(
     assert track.embeddings.shape == (2, 1024)
 
 
+def test_clips_without_labels_are_guessed_where_that_is_asked(
+    made: QuantizerRecipe, tones: Source, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def noted(values: Any, sets: Any, unlabelled: Any, settings: Any, **more: Any) -> Quantized:
+        asked.append((len(values), len(sets.of), *unlabelled.shape))
+        return train_quantizer(values, sets, settings, unlabelled[:, 0])
+
+    monkeypatch.setattr(quantizer_recipe, "train_with_unlabelled", noted)
+    spare = dataclasses.replace(tones, name="spare", ids=["s"], paths=[tones.paths[0]], labels=[()])
+    recipe = changed(dataclasses.replace(made, sources=[tones, spare]))
+    plain = train_events(recipe, folder / "plain", folder / "work", Log())
+    assert not asked
+    model = train_events(
+        dataclasses.replace(recipe, guesses=True), folder / "guessed", folder / "work", Log()
+    )
+    # The file without labels, and one of 29 windows.
+    clips = plain.config["training"]["clips"]
+    assert asked == [(clips, clips, 30, 2, 16)]
+    assert model.config["training"]["clips_guessed"] == 30
+    assert "30 others whose labels were guessed" in (model.path / "README.md").read_text()
+    assert "guessed" not in (plain.path / "README.md").read_text()
+
+
 def test_without_clips_that_are_held_out_there_are_no_figures(
     made: QuantizerRecipe, tones: Source, folder: Path, tmp_path: Path
 ) -> None:

@@ -1,0 +1,100 @@
+"""Labels that are guessed, and what is learned from them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from hashing.average_precision import mean_average_precision
+from hashing.training.events import self_training
+from hashing.training.events.labels import LabelSets
+from hashing.training.events.quantization import QuantizerTraining, train_quantizer
+from hashing.training.events.self_training import (
+    SelfTraining,
+    guess,
+    surest,
+    train_with_unlabelled,
+)
+
+NAMES = ("horn", "lute", "oboe", "viol")
+TINY = QuantizerTraining(
+    code_bytes=4, hidden=64, bottleneck=24, words=1.0, steps=60, batch=64, seed=3
+)
+
+
+def clips(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings [n, 2, 48] and classes [n]: few clips of a class do not tell its middle."""
+    rng = np.random.default_rng(seed)
+    middles = np.random.default_rng(0).normal(size=(len(NAMES), 48))
+    of = rng.integers(len(NAMES), size=n)
+    middle = middles[of] + rng.normal(0, 1.3, (n, 48))
+    versions = middle[:, None] + rng.normal(0, 0.35, (n, 2, 48))
+    return versions.astype(np.float32), of
+
+
+def labelled() -> tuple[np.ndarray, LabelSets]:
+    """Four clips of each class."""
+    found, of = clips(400, 1)
+    rows = np.concatenate([np.flatnonzero(of == one)[:4] for one in range(len(NAMES))])
+    return found[rows], LabelSets.from_clips([[NAMES[of[row]]] for row in rows])
+
+
+def map_of(found: object) -> float:
+    (asking, own), (held, its) = clips(100, 5), clips(300, 6)
+    asked, stored = (found.respond(one[:, 0]) for one in (asking, held))  # type: ignore[attr-defined]
+    return mean_average_precision(-asked @ stored.T, own[:, None] == its[None])
+
+
+def test_clips_without_labels_help() -> None:
+    known, labels = labelled()
+    others, of = clips(500, 2)
+    alone = train_quantizer(known, labels, TINY, others[:, 0])
+    sets, certainty = guess(alone, known, labels, others)
+    assert (sets == of).mean() > 0.6
+    sure = certainty >= np.median(certainty)
+    assert (sets == of)[sure].mean() > (sets == of)[~sure].mean()
+    taught = train_with_unlabelled(known, labels, others, TINY, SelfTraining(rounds=2))
+    assert map_of(taught) > map_of(alone) + 0.02
+    assert taught.codebooks.shape == (4, 256, 6)
+    assert set(taught.words) == set(NAMES)
+
+
+def test_the_steps_and_clips_of_each_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    known, labels = labelled()
+    others, _ = clips(100, 2)
+    first = train_quantizer(known, labels, dataclasses.replace(TINY, steps=2), np.zeros((256, 48)))
+    asked = []
+
+    def noted(values, sets, settings, items, log):  # type: ignore[no-untyped-def]  # as it is called
+        asked.append((len(values), len(sets.of), settings.steps, len(items)))
+        return first
+
+    monkeypatch.setattr(self_training, "train_quantizer", noted)
+    train_with_unlabelled(known, labels, others, TINY, SelfTraining(2, 0.5, 3), known[:, 0])
+    # Half of each set that is guessed, rounded.
+    assert asked[0] == (16, 16, 60, 16)
+    assert len(asked) == 3
+    for clips_of, told, steps, items in asked[1:]:
+        assert clips_of == told
+        assert abs(clips_of - 66) <= 2
+        assert (steps, items) == (180, 16)
+
+
+def test_sets_without_a_clip_are_never_guessed() -> None:
+    known, labels = labelled()
+    none_of_the_first = np.flatnonzero(labels.of != 0)
+    found = train_quantizer(known, labels, TINY, np.random.default_rng(0).normal(size=(256, 48)))
+    sets, certainty = guess(
+        found, known[none_of_the_first], labels.take(none_of_the_first), clips(50, 9)[0]
+    )
+    assert 0 not in sets
+    assert np.isfinite(certainty).all()
+
+
+def test_nothing_that_is_sure_is_nothing() -> None:
+    assert surest(np.zeros(0, np.int64), np.zeros(0, np.float32), 0.8).tolist() == []
+    sets, certainty = np.array([1, 1, 1, 0]), np.array([0.1, 0.3, 0.2, 0.9], np.float32)
+    assert surest(sets, certainty, 1.0).tolist() == [0, 1, 2, 3]
+    assert surest(sets, certainty, 0.67).tolist() == [1, 2, 3]
