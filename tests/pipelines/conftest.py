@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from grown_index import Grown
 
 # Where look-up has the name that `one_decoder` replaces.
-USERS_OF_DECODERS = ("hashing.decoder", "pipelines.lookup")
+USERS_OF_DECODERS = ("hashing.decoder", "pipelines.query_parts")
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from index_decoder import Heard
 from tiny_catalog import write_rows
 
 from hashing.encoders import Hasher
-from pipelines import event_queries
+from pipelines import query_parts
 from pipelines.cli import main
 from pipelines.event_search import TOP
 
@@ -261,8 +261,8 @@ def test_an_index_of_one_byte(hums: Hums, tmp_path: Path, capsys: Shown) -> None
 
 @pytest.fixture
 def one_query_decoder(open_decoder: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_queries, "Decoder", lambda: open_decoder)
-    monkeypatch.setattr(event_queries, "QUERIES_PER_PART", 2)
+    monkeypatch.setattr(query_parts, "Decoder", lambda: open_decoder)
+    monkeypatch.setattr(query_parts, "QUERIES_PER_PART", 2)
 
 
 @pytest.mark.usefixtures("one_query_decoder")

@@ -16,9 +16,9 @@ from published_index import Published, answer_rows, wav
 from tiny_catalog import tiny_catalog, write_rows
 
 from hashing.models import DEFAULT_MODEL, PRETRAINED, load_model
-from pipelines import lookup
+from pipelines import query_parts
 from pipelines.cli import main
-from pipelines.lookup import LEAST_S
+from pipelines.query_parts import LEAST_S
 from pipelines.versions import open_manifest
 
 MATCHES = {
@@ -62,7 +62,7 @@ def queries(published: Published, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookup, "QUERIES_PER_PART", 2)
+    monkeypatch.setattr(query_parts, "QUERIES_PER_PART", 2)
 
 
 def look_up(index: Path, queries: Path, out: Path, *flags: str) -> int:
@@ -80,7 +80,7 @@ def answered(
     """The folder of answers; not to be changed."""
     out = tmp_path_factory.mktemp("answered") / "out"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(lookup, "QUERIES_PER_PART", 2)
+        patched.setattr(query_parts, "QUERIES_PER_PART", 2)
         assert look_up(published.index, queries, out) == 0
     return out
 
@@ -179,7 +179,7 @@ def test_a_list_may_be_json_lines_or_parquet(
 
 def stop_after(parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run is interrupted when so many parts have been answered."""
-    real, done = lookup.answer_part, []
+    real, done = query_parts.answer_part, []
 
     def answer(*arguments: Any) -> None:
         if len(done) == parts:
@@ -187,7 +187,7 @@ def stop_after(parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
         real(*arguments)
         done.append(1)
 
-    monkeypatch.setattr(lookup, "answer_part", answer)
+    monkeypatch.setattr(query_parts, "answer_part", answer)
 
 
 def test_a_run_that_was_stopped_goes_on(

@@ -13,7 +13,7 @@ from published_index import Published
 
 from hashing.errors import CatalogError
 from pipelines.cli import main
-from pipelines.lookup import read_queries
+from pipelines.query_parts import read_queries
 
 Shown = pytest.CaptureFixture[str]
 
