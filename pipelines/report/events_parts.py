@@ -122,7 +122,8 @@ def _table(figures: Figures, rows: Rows) -> Part:
         f"Deep quantization (DQN) was trained with {known} % of the labels. Its codes "
         "are held against codes that know none, and against simpler ones that know "
         "the same: a linear probe whose probabilities are quantized, and a byte that is the "
-        "likeliest class."
+        "likeliest class. Words: those of labels are learned along. Guesses: so are labels that "
+        "are guessed, of clips that have none, the database among them."
     )
     return Part("Codes by their length", words, tables, charts)
 

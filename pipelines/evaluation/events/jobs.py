@@ -151,8 +151,9 @@ def _learned(
 ) -> tuple[Any, float]:
     """A quantizer trained on labelled clips, and the CPU seconds that it took.
 
-    Codebooks are fitted to all training clips; with `guesses` the network learns from the labels
-    that it guesses of them, too.
+    Codebooks are fitted to all training clips. With `guesses` the network learns from labels that
+    it guesses, too: those of the other training clips, and of the database, which is at hand when
+    it is to be indexed, and which the unsupervised hashers are fitted to as well.
     """
     from hashing.training.events.quantization import QuantizerTraining, train_quantizer
     from hashing.training.events.self_training import train_with_unlabelled
@@ -167,9 +168,11 @@ def _learned(
     if len(items) < CENTROIDS:  # in all versions, and with the database
         flat = embedded.training.reshape(-1, items.shape[1])
         items = np.concatenate([flat, embedded.database])
-    others = np.setdiff1d(np.arange(len(embedded.training)), rows)
-    if guesses and len(others):
-        unlabelled = embedded.training[others]
+    unlabelled = np.delete(embedded.training, rows, axis=0) if guesses else known[:0]
+    if guesses and not material.one_collection:
+        stored = np.repeat(embedded.database[:, None], known.shape[1], axis=1)
+        unlabelled = np.concatenate([unlabelled, stored])
+    if len(unlabelled):
         found = train_with_unlabelled(known, labels, unlabelled, training, items=items)
     else:
         found = train_quantizer(known, labels, training, items)

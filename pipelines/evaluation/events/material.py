@@ -123,6 +123,12 @@ class Material:
             held[row, [self.labels.index(label) for label in one]] = True
         return held
 
+    @property
+    def one_collection(self) -> bool:
+        """Whether database and training are the same clips, as those of folds are."""
+        of = self.facts["of"]
+        return bool(of["training"] == of["database"])
+
     def count(self, role: str) -> int:
         """Clips in a role."""
         return len(self.facts["of"][role])

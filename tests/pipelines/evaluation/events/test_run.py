@@ -119,6 +119,9 @@ def test_more_labels_are_better(folder: Path) -> None:
     assert few["DQN"]["clips"] < 60 < all_of_them["DQN"]["clips"] == 300
     assert all_of_them["DQN"]["map"] > few["DQN"]["map"]
     assert few["embedding"]["map"] == all_of_them["embedding"]["map"]
+    guessing = few["DQN + words + guesses"]
+    assert guessing["map"] > few["DQN + words"]["map"] + 0.03
+    assert guessing["clips"] == few["DQN"]["clips"]
 
 
 def test_classes_that_were_not_learned_are_judged_among_themselves(folder: Path) -> None:
