@@ -42,6 +42,7 @@ from hashing.flow import MAX_DOUBTFUL, MODE, FlowQuantizer, normal_scale, replic
 from hashing.training.checkpoints import write_checkpoint
 from hashing.training.flow_export import Coupling, FlowWeights
 from hashing.training.flow_projection import principal_components, triplet_projection
+from hashing.training.schedules import cosine
 
 Floats = npt.NDArray[np.float32]
 Groups = npt.NDArray[np.integer] | None
@@ -92,7 +93,7 @@ class FlowTraining:
     def learning_rate_at(self, step: int) -> float:
         """Up over `warm_up`, then down to zero along a cosine."""
         up = min(1.0, (step + 1) / self.warm_up)
-        return self.learning_rate * up * 0.5 * (1.0 + math.cos(math.pi * step / self.steps))
+        return self.learning_rate * up * cosine(step / self.steps)
 
     def seeds(self, stage: int, step: int = 0) -> np.random.Generator:
         """A generator for one stage and step, so that a resumed run draws what a whole one does."""

@@ -22,7 +22,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +41,7 @@ from hashing.training.discriminant import fit_discriminant
 from hashing.training.export import ensemble_graph
 from hashing.training.networks import Ensemble
 from hashing.training.pool import SnippetPool
+from hashing.training.schedules import cosine
 
 Floats = npt.NDArray[np.float32]
 
@@ -187,7 +187,7 @@ def learning_rate(settings: ForgivingTraining, step: int) -> float:
     if step < half:
         return settings.learning_rate
     progress = (step - half) / max(1, settings.steps - half)
-    return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+    return settings.learning_rate * cosine(progress)
 
 
 def train_networks(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,7 @@ from hashing.features import FeatureConfig
 from hashing.snippets import fill_edges, standardise, standardise_frames
 from hashing.track_fronts import Reach
 from hashing.training.pool import SnippetPool
+from hashing.training.schedules import cosine
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -65,7 +65,7 @@ class EncoderTraining:
         if step < start:
             return self.learning_rate
         progress = (step - start) / max(1.0, self.steps - start)
-        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+        return self.learning_rate * cosine(progress)
 
     def seeds(self, stage: int, step: int = 0) -> np.random.Generator:
         """A generator for one stage and step, so that a resumed run draws what a whole one does."""

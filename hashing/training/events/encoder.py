@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -28,6 +27,7 @@ from hashing.training.encoder import State, contrast, descend, go_on, placed, ru
 from hashing.training.events.labels import LabelSets
 from hashing.training.events.networks import ClipEncoder
 from hashing.training.events.views import ViewSettings, draw_views
+from hashing.training.schedules import cosine
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -81,7 +81,7 @@ class _Stage:
     def learning_rate_at(self, step: int) -> float:
         """Up over the first steps, then down along a cosine."""
         settings = self.settings
-        falling = 0.5 * (1 + math.cos(math.pi * step / max(1, self.steps)))
+        falling = cosine(step / max(1, self.steps))
         return settings.learning_rate * min(1.0, (step + 1) / settings.warm_up) * falling
 
 

@@ -13,7 +13,6 @@ What is quantized is the output at length one, so that squared distances rank as
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -28,6 +27,7 @@ from hashing.events.words import words_of
 from hashing.one_thread_faiss import k_means
 from hashing.training.events.labels import LabelSets
 from hashing.training.events.losses import group_hard_triplet, ortho_hash, pairwise_cosine
+from hashing.training.schedules import cosine
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -94,7 +94,7 @@ class QuantizerTraining:
         """Down along a cosine; as published, by half every tenth of the steps."""
         if self.momentum is not None:
             return self.learning_rate * 0.5 ** (10 * step // self.steps)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return self.learning_rate * cosine(step / self.steps)
 
 
 # The settings of the reference code of deep quantization networks, as far as they fit embeddings

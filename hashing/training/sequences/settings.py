@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any, Literal
 
 import numpy as np
 
 from hashing.scores import ROLL
+from hashing.training.schedules import cosine
 from hashing.training.sequences.features import SCORE_FONTS
 from hashing.training.sequences.networks import (
     EmbeddingPair,
@@ -135,7 +135,7 @@ def training_of(
 def _rate(highest: float, step: int, warm_up: int, steps: int) -> float:
     if step < warm_up:
         return highest * (step + 1) / warm_up
-    return highest * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(steps, 1))))
+    return highest * cosine(step / max(steps, 1))
 
 
 @dataclasses.dataclass(frozen=True)
