@@ -70,6 +70,10 @@ class QuantizerRecipe:
     threads: int = 1
     command: str = ""
 
+    def __post_init__(self) -> None:
+        if self.training.system == "orthohash":
+            raise ValueError("orthohash has no codebooks, which an index of clips needs: use dqn")
+
 
 def train_events(
     recipe: QuantizerRecipe, out: Path, work: Path, log: Callable[[str], None] = print

@@ -252,6 +252,11 @@ def test_clips_without_labels_are_guessed_where_that_is_asked(
     assert "guessed" not in (plain.path / "README.md").read_text()
 
 
+def test_codes_of_signs_are_no_model_of_clips(made: QuantizerRecipe) -> None:
+    with pytest.raises(ValueError, match="orthohash has no codebooks"):
+        changed(made, system="orthohash")
+
+
 def test_without_clips_that_are_held_out_there_are_no_figures(
     made: QuantizerRecipe, tones: Source, folder: Path, tmp_path: Path
 ) -> None:
