@@ -22,7 +22,7 @@ import scipy.linalg
 import torch
 import torch.nn.functional as F
 
-from hashing.codebooks import CENTROIDS, fit_pq
+from hashing.codebooks import CENTROIDS, fit_opq, fit_pq
 from hashing.events.words import words_of
 from hashing.one_thread_faiss import k_means
 from hashing.training.events.labels import LabelSets
@@ -35,6 +35,9 @@ System = Literal["dqn", "dtq", "orthohash"]
 
 # Numbers of a code's vector: parts of 192, 96, 64, 48 and 24 for codes of 1, 2, 3, 4 and 8 bytes.
 BOTTLENECK = 192
+
+# Outputs that the last codebooks are fitted to: 78 a centroid, and a few seconds.
+MOST_FITTED = 20_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,8 @@ class QuantizerTraining:
         that a text finds clips (a joint embedding, as Elizalde et al., "Cross modal audio search
         and retrieval with joint embeddings based on text and audio", ICASSP 2019, but of the words
         of labels); 0 for none.
+      turned: whether outputs are rotated in the end so that their parts quantize better (OPQ: Ge
+        et al., "Optimized product quantization", TPAMI 2014); the last layer takes it in.
       codebook_epochs: passes over the clips between two fits of the codebooks; `codebook_steps`:
         steps between them, at least.
       seed: the same gives the same codes on the same machine.
@@ -76,6 +81,7 @@ class QuantizerTraining:
     batch: int = 256
     learning_rate: float = 6e-3
     weight_decay: float = 1e-2
+    turned: bool = True
     momentum: float | None = None  # of plain descent; None for AdamW
     codebook_epochs: int = 2
     codebook_steps: int = 100
@@ -107,6 +113,7 @@ PUBLISHED = QuantizerTraining(
     steps=5000,
     learning_rate=0.02,  # the last layer's ten times 0.002; the layers before it are frozen here
     weight_decay=0.0,
+    turned=False,
     momentum=0.9,
     codebook_steps=1,
 )
@@ -200,7 +207,8 @@ def train_quantizer(
     Args:
       embeddings: of clips in several versions each, [n, versions, d].
       labels: of the clips.
-      others: embeddings [m, d] of clips without labels, which codebooks are fitted to as well.
+      others: embeddings [m, d] of clips without labels, such as are to be coded: while it learns,
+        codebooks are fitted to these as well, and in the end to these alone if they are enough.
       log: told how the loss goes.
 
     Raises:
@@ -261,8 +269,24 @@ def train_quantizer(
     )
     if settings.system == "orthohash":
         return found
-    last = fit_pq(found.respond(items), settings.code_bytes, settings.seed)
-    return dataclasses.replace(found, codebooks=last.codebooks)
+    coded = items if others is None or len(others) < CENTROIDS else np.asarray(others, np.float32)
+    some = np.random.default_rng(settings.seed).permutation(len(coded))[:MOST_FITTED]
+    return _coded(found, found.respond(coded[some]))
+
+
+def _coded(found: Quantized, outputs: Floats) -> Quantized:
+    """With codebooks of outputs, after a rotation that layers and words take in."""
+    settings = found.settings
+    fit = (fit_opq if settings.turned else fit_pq)(outputs, settings.code_bytes, settings.seed)
+    first, (last, bias) = found.layers
+    turn = fit.rotation
+    vectors = found.word_vectors
+    return dataclasses.replace(
+        found,
+        layers=(first, (np.asarray(last @ turn, np.float32), np.asarray(bias @ turn, np.float32))),
+        codebooks=fit.codebooks,
+        word_vectors=None if vectors is None else np.asarray(vectors @ turn, np.float32),
+    )
 
 
 def _optimiser(network: _Network, settings: QuantizerTraining) -> torch.optim.Optimizer:

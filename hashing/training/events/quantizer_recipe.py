@@ -30,7 +30,7 @@ from hashing.training.events.quantization import (
     train_quantizer,
 )
 from hashing.training.events.recipe import open_network
-from hashing.training.events.self_training import train_with_unlabelled
+from hashing.training.events.self_training import guess_labels, train_with_guesses
 from hashing.training.events.sources import Source, hear_sources
 from hashing.training.events.views import embed_versions
 
@@ -108,7 +108,10 @@ def train_events(
     unheard = embed_versions(embedder, spectra, others, 1, recipe.training.seed)[:, 0]
     sets = LabelSets.from_clips([labels[row] for row in rows.tolist()], recipe.taxonomy)
     if len(guessed):
-        found = train_with_unlabelled(values, sets, unlabelled, recipe.training, log=log)
+        log(f"guessing the labels of {len(guessed)} clips")
+        guesses = guess_labels(values, sets, unlabelled, recipe.training, log=log)
+        log(f"learning from {len(guesses.rows)} guesses")
+        found = train_with_guesses(values, sets, unlabelled, guesses, recipe.training, log=log)
     else:
         found = train_quantizer(values, sets, recipe.training, log=log)
     told = [labels[row] for row in others.tolist()]

@@ -26,58 +26,100 @@ SCALE = 10.0
 
 @dataclasses.dataclass(frozen=True)
 class SelfTraining:
-    """How guesses are used.
+    """How labels are guessed.
 
     Attributes:
-      rounds: trainings after the first one.
+      rounds: of guessing, each by networks that learned from the guesses of the one before.
+      teachers: networks of a round, of different seeds, whose guesses are taken together.
       kept: share of the guesses that are learned from, the surest of each set of labels.
-      steps: of the trainings after the first, as often as there are of the first.
+      steps: of what learns from guesses, as often as there are of what learns from labels alone.
     """
 
-    rounds: int = 1
-    kept: float = 0.8
+    rounds: int = 2
+    teachers: int = 3
+    kept: float = 0.6
     steps: int = 2
 
 
-def train_with_unlabelled(
+@dataclasses.dataclass(frozen=True)
+class Guesses:
+    """Labels of clips that have none.
+
+    Attributes:
+      rows: of the clips whose labels are guessed surely enough, rising.
+      sets: the set of labels of each of these.
+    """
+
+    rows: Ints
+    sets: Ints
+
+
+def guess_labels(
     embeddings: Floats,
     labels: LabelSets,
     unlabelled: Floats,
     settings: QuantizerTraining,
     guessing: SelfTraining | None = None,
-    items: Floats | None = None,
     log: Callable[[str], None] | None = None,
-) -> Quantized:
-    """Train a network and codebooks on clips with labels and others without.
+) -> Guesses:
+    """Guess the labels of clips from those of others.
 
     Args:
       embeddings: of the labelled clips in several versions each, [n, versions, d].
       labels: of these.
       unlabelled: embeddings of the others, [m, versions, d].
-      items: embeddings that codebooks are fitted to beside those of labelled clips; None for those
-        of the others.
-      log: told how the loss goes.
+      settings: of the networks that guess.
+      log: told how their losses go.
+    """
+    guessing = guessing or SelfTraining()
+    found = Guesses(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    for number in range(guessing.rounds):
+        chances = np.zeros((len(unlabelled), len(labels.sets)), np.float32)
+        for teacher in range(guessing.teachers):
+            # Their codes are not wanted: no time is spent on turning them.
+            own = dataclasses.replace(settings, turned=False, seed=settings.seed + 1000 * teacher)
+            if number:
+                network = train_with_guesses(embeddings, labels, unlabelled, found, own, guessing)
+            else:
+                network = train_quantizer(embeddings, labels, own, unlabelled[:, 0], log)
+            chances += chances_of(network, embeddings, labels, unlabelled)
+        sets = chances.argmax(axis=1)
+        rows = surest(sets, chances.max(axis=1), guessing.kept)
+        found = Guesses(rows, sets[rows])
+    return found
+
+
+def train_with_guesses(
+    embeddings: Floats,
+    labels: LabelSets,
+    unlabelled: Floats,
+    guesses: Guesses,
+    settings: QuantizerTraining,
+    guessing: SelfTraining | None = None,
+    items: Floats | None = None,
+    log: Callable[[str], None] | None = None,
+) -> Quantized:
+    """Train a network and codebooks on clips with labels and on others with guesses.
+
+    Args:
+      items: embeddings that codebooks are fitted to, as `train_quantizer` takes them; None for the
+        clips without labels.
 
     Raises:
       ValueError: fewer embeddings than centroids.
     """
     guessing = guessing or SelfTraining()
-    items = unlabelled[:, 0] if items is None else items
-    found = train_quantizer(embeddings, labels, settings, items, log)
+    both = np.concatenate([embeddings, unlabelled[guesses.rows]])
+    told = dataclasses.replace(labels, of=np.concatenate([labels.of, guesses.sets]))
     longer = dataclasses.replace(settings, steps=guessing.steps * settings.steps)
-    for _ in range(guessing.rounds):
-        sets, certainty = guess(found, embeddings, labels, unlabelled)
-        kept = surest(sets, certainty, guessing.kept)
-        both = np.concatenate([embeddings, unlabelled[kept]])
-        told = dataclasses.replace(labels, of=np.concatenate([labels.of, sets[kept]]))
-        found = train_quantizer(both, told, longer, items, log)
-    return found
+    items = unlabelled[:, 0] if items is None else items
+    return train_quantizer(both, told, longer, items, log)
 
 
-def guess(
+def chances_of(
     found: Quantized, embeddings: Floats, labels: LabelSets, unlabelled: Floats
-) -> tuple[Ints, Floats]:
-    """The set of labels that each of some clips has by a network, [m], and its chance, [m].
+) -> Floats:
+    """How likely each set of labels is that of some clips, by a network, [m, sets].
 
     Clips are compared with the mean output of each set; all versions of a clip have their say.
     """
@@ -89,8 +131,7 @@ def guess(
     logits = SCALE * _outputs(found, unlabelled) @ means.T
     logits[:, :, lengths[:, 0] == 0] = -np.inf  # sets of which no clip is known
     chances = np.exp(logits - logits.max(axis=2, keepdims=True))
-    chances = (chances / chances.sum(axis=2, keepdims=True)).mean(axis=1)
-    return chances.argmax(axis=1), chances.max(axis=1)
+    return np.asarray((chances / chances.sum(axis=2, keepdims=True)).mean(axis=1), np.float32)
 
 
 def surest(sets: Ints, certainty: Floats, kept: float) -> Ints:

@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,11 +35,19 @@ from pipelines.evaluation.events.systems import (
     unsupervised,
 )
 
+if TYPE_CHECKING:
+    from hashing.training.events.self_training import Guesses
+
 Ints = npt.NDArray[np.int64]
 Row = dict[str, Any]
 
 # Bytes of a code in the sections that do not go through all of them.
 USUAL_BITS = 32
+
+WORDS = 1.0  # weight of the words of labels where they are learned along
+
+# Sections where labels are guessed.
+GUESSING = ("table", "shares")
 
 # Shares of the codes that the multi-index looks at.
 LOOKED_AT = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
@@ -151,32 +159,87 @@ def _learned(
 ) -> tuple[Any, float]:
     """A quantizer trained on labelled clips, and the CPU seconds that it took.
 
-    Codebooks are fitted to all training clips. With `guesses` the network learns from labels that
-    it guesses, too: those of the other training clips, and of the database, which is at hand when
-    it is to be indexed, and which the unsupervised hashers are fitted to as well.
+    Codebooks are fitted to the database, as those of the unsupervised hashers are. With `guesses`
+    the network learns from guessed labels, too: see `_unlabelled`.
     """
     from hashing.training.events.quantization import QuantizerTraining, train_quantizer
-    from hashing.training.events.self_training import train_with_unlabelled
+    from hashing.training.events.self_training import train_with_guesses
 
     given = {"code_bytes": job.bits // 8, "seed": job.seed}
     given |= {"steps": job.steps} if job.steps else {}
     training = dataclasses.replace(QuantizerTraining(), **{**given, **settings})
-    started = time.process_time()
     embedded = material.embedded(job.embedding)
     labels = material.label_sets(tree).take(rows)
-    known, items = embedded.training[rows], embedded.training[:, 0]
-    if len(items) < CENTROIDS:  # in all versions, and with the database
-        flat = embedded.training.reshape(-1, items.shape[1])
-        items = np.concatenate([flat, embedded.database])
-    unlabelled = np.delete(embedded.training, rows, axis=0) if guesses else known[:0]
-    if guesses and not material.one_collection:
-        stored = np.repeat(embedded.database[:, None], known.shape[1], axis=1)
-        unlabelled = np.concatenate([unlabelled, stored])
-    if len(unlabelled):
-        found = train_with_unlabelled(known, labels, unlabelled, training, items=items)
-    else:
+    known, items = embedded.training[rows], embedded.database
+    if len(items) < CENTROIDS:  # with the training clips, in all versions
+        items = np.concatenate([items, embedded.training.reshape(-1, items.shape[1])])
+    unlabelled = _unlabelled(embedded, material, rows) if guesses else known[:0]
+    guessed, spent = _guesses(job, material) if len(unlabelled) else (None, 0.0)
+    started = time.process_time()
+    if guessed is None:
         found = train_quantizer(known, labels, training, items)
-    return found, time.process_time() - started
+    else:
+        found = train_with_guesses(known, labels, unlabelled, guessed, training, items=items)
+    return found, time.process_time() - started + spent
+
+
+def _unlabelled(embedded: Embedded, material: Material, rows: Ints) -> npt.NDArray[np.float32]:
+    """Clips whose labels are guessed, in versions.
+
+    The training clips that have none, and the database, which is at hand when it is to be indexed,
+    and which the unsupervised hashers are fitted to as well.
+    """
+    others = np.delete(embedded.training, rows, axis=0)
+    if material.one_collection:
+        return others
+    stored = np.repeat(embedded.database[:, None], others.shape[1], axis=1)
+    return np.concatenate([others, stored])
+
+
+def _guesses(job: Job, material: Material) -> tuple[Guesses, float]:
+    """Guesses by networks that learn from the labels of a share of the clips, and CPU seconds.
+
+    They are the same for codes of all lengths, and kept beside the rows.
+    """
+    from hashing.training.events.quantization import QuantizerTraining
+    from hashing.training.events.self_training import Guesses, guess_labels
+
+    told = [job.embedding, job.share, job.seed, job.steps, material.digest]
+    name = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
+    path = material.folder / "guesses" / f"{name}.npz"
+    if not path.exists():
+        started = time.process_time()
+        settings = QuantizerTraining(words=WORDS, seed=job.seed)
+        settings = dataclasses.replace(settings, steps=job.steps or settings.steps)
+        rows = _some(job, material)
+        embedded, labels = material.embedded(job.embedding), material.label_sets().take(rows)
+        unlabelled = _unlabelled(embedded, material, rows)
+        found = guess_labels(embedded.training[rows], labels, unlabelled, settings)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}.tmp.npz")
+        spent = time.process_time() - started
+        np.savez(part, rows=found.rows, sets=found.sets, spent=spent)
+        part.replace(path)
+    with np.load(path, allow_pickle=False) as kept:
+        return Guesses(kept["rows"], kept["sets"]), float(kept["spent"])
+
+
+def prepare_guesses(job: Job, folder: str) -> int:
+    """Makes the guesses that a piece and others need, unless there are some; returns 1."""
+    from hashing.training.events.probe import one_thread
+
+    one_thread()
+    material = Material.open(Path(folder))
+    rows = _some(job, material)
+    if len(_unlabelled(material.embedded(job.embedding), material, rows)):
+        _guesses(job, material)
+    return 1
+
+
+def that_guess(jobs: Sequence[Job]) -> list[Job]:
+    """One piece of each that need the same guesses."""
+    found = {(job.embedding, job.share): job for job in jobs if job.section in GUESSING}
+    return list(found.values())
 
 
 def _some(job: Job, material: Material) -> Ints:
@@ -292,7 +355,7 @@ def _text(job: Job, material: Material) -> Iterator[Row]:
     from hashing.events.words import WordVectors
 
     embedded, rows = material.embedded(job.embedding), _some(job, material)
-    found, _ = _learned(job, material, rows, material.taxonomy, words=1.0)
+    found, _ = _learned(job, material, rows, material.taxonomy, words=WORDS)
     items = found.respond(embedded.database)
     packed = Codebooks(found.codebooks).encode(items)
     words = WordVectors(found.words, found.word_vectors) if found.words else None
@@ -378,8 +441,8 @@ def _packed(found: Any, items: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]
 # Systems that learn from labels, and their settings.
 SYSTEMS: dict[str, dict[str, Any]] = {
     "DQN": {},
-    "DQN + words": {"words": 1.0},
-    "DQN + words + guesses": {"words": 1.0, "guesses": True},
+    "DQN + words": {"words": WORDS},
+    "DQN + words + guesses": {"words": WORDS, "guesses": True},
     "DTQ": {"system": "dtq"},
     "OrthoHash": {"system": "orthohash"},
 }

@@ -11,7 +11,16 @@ from typing import Any
 import tqdm
 
 from hashing.generated.processes import spread
-from pipelines.evaluation.events.jobs import SECTIONS, USUAL_BITS, Job, Row, do, rows_of
+from pipelines.evaluation.events.jobs import (
+    SECTIONS,
+    USUAL_BITS,
+    Job,
+    Row,
+    do,
+    prepare_guesses,
+    rows_of,
+    that_guess,
+)
 from pipelines.evaluation.events.material import Material
 from pipelines.evaluation.events.options import EventsOptions
 from pipelines.evaluation.events.prepare import prepare
@@ -42,10 +51,14 @@ def measure_events(options: EventsOptions) -> dict[str, Any]:
     material, facts = prepare(options, log)
     jobs = plan(options, material)
     todo = [job for job in jobs if not job.path(material).exists()]
-    work = functools.partial(do, folder=str(material.folder))
-    with tqdm.tqdm(total=len(todo), desc="evaluated", mininterval=5.0, disable=not show) as bar:
-        for done in spread(work, todo, options.workers):
-            bar.update(done)
+    for what, pieces, said in (
+        (prepare_guesses, that_guess(todo), "guessed"),
+        (do, todo, "evaluated"),
+    ):
+        work = functools.partial(what, folder=str(material.folder))
+        with tqdm.tqdm(total=len(pieces), desc=said, mininterval=5.0, disable=not show) as bar:
+            for done in spread(work, pieces, options.workers):
+                bar.update(done)
     rows = rows_of(jobs, material)
     figures = {
         "format_version": FORMAT_VERSION,

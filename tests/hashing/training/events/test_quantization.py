@@ -290,8 +290,41 @@ def test_what_cannot_be_trained() -> None:
         train_quantizer(values[:100], sets, SMALL)
     # Clips without labels count for codebooks.
     how = changed(steps=2)
-    found = train_quantizer(values[:100], sets, how, unlabelled=values[100:160, 0])
+    found = train_quantizer(values[:100], sets, how, others=values[100:160, 0])
     assert found.codebooks.shape == (4, CENTROIDS, 6)
+
+
+def test_a_turn_keeps_angles_and_makes_better_codes() -> None:
+    """Of outputs and of words; codes are nearer to what they stand for."""
+    items, _ = asked()
+    how = changed(words=0.3)
+    turned, plain = (trained(dataclasses.replace(how, turned=one)) for one in (True, False))
+    one, other = turned.respond(items), plain.respond(items)
+    assert not np.allclose(one, other, atol=0.05)
+    assert np.allclose(one @ one.T, other @ other.T, atol=1e-4)
+    assert turned.word_vectors is not None
+    assert plain.word_vectors is not None
+    assert np.allclose(one @ turned.word_vectors.T, other @ plain.word_vectors.T, atol=1e-3)
+    learned = clips()[0][:, 0]
+    errors = []
+    for found in (turned, plain):
+        outputs, books = found.respond(learned), Codebooks(found.codebooks)
+        errors.append(np.square(outputs - books.decode(books.encode(outputs))).sum(axis=1).mean())
+    assert errors[0] < 0.95 * errors[1]
+
+
+def test_codebooks_are_those_of_what_is_to_be_coded() -> None:
+    values, names = clips()
+    sets, others = label_sets(names[:100]), values[100:, 0]
+    how = changed(steps=2)
+    found = train_quantizer(values[:100], sets, how, others)
+    outputs, books = found.respond(others), Codebooks(found.codebooks)
+    # As many centroids as clips, nearly: these are told exactly, others are not.
+    own, else_ = (
+        np.square(some - books.decode(books.encode(some))).sum(axis=1).mean()
+        for some in (outputs, found.respond(values[:100, 0]))
+    )
+    assert own < 0.5 * else_
 
 
 def test_progress_is_told() -> None:

@@ -12,10 +12,12 @@ from hashing.training.events import self_training
 from hashing.training.events.labels import LabelSets
 from hashing.training.events.quantization import QuantizerTraining, train_quantizer
 from hashing.training.events.self_training import (
+    Guesses,
     SelfTraining,
-    guess,
+    chances_of,
+    guess_labels,
     surest,
-    train_with_unlabelled,
+    train_with_guesses,
 )
 
 NAMES = ("horn", "lute", "oboe", "viol")
@@ -51,11 +53,16 @@ def test_clips_without_labels_help() -> None:
     known, labels = labelled()
     others, of = clips(500, 2)
     alone = train_quantizer(known, labels, TINY, others[:, 0])
-    sets, certainty = guess(alone, known, labels, others)
+    chances = chances_of(alone, known, labels, others)
+    assert chances.shape == (500, len(NAMES))
+    assert np.allclose(chances.sum(axis=1), 1, atol=1e-4)
+    sets, certainty = chances.argmax(axis=1), chances.max(axis=1)
     assert (sets == of).mean() > 0.6
     sure = certainty >= np.median(certainty)
     assert (sets == of)[sure].mean() > (sets == of)[~sure].mean()
-    taught = train_with_unlabelled(known, labels, others, TINY, SelfTraining(rounds=2))
+    guesses = guess_labels(known, labels, others, TINY, SelfTraining(teachers=2))
+    assert (guesses.sets == of[guesses.rows]).mean() > (sets == of)[guesses.rows].mean()
+    taught = train_with_guesses(known, labels, others, guesses, TINY)
     assert map_of(taught) > map_of(alone) + 0.02
     assert taught.codebooks.shape == (4, 256, 6)
     assert set(taught.words) == set(NAMES)
@@ -67,30 +74,38 @@ def test_the_steps_and_clips_of_each_round(monkeypatch: pytest.MonkeyPatch) -> N
     first = train_quantizer(known, labels, dataclasses.replace(TINY, steps=2), np.zeros((256, 48)))
     asked = []
 
-    def noted(values, sets, settings, items, log):  # type: ignore[no-untyped-def]  # as it is called
-        asked.append((len(values), len(sets.of), settings.steps, len(items)))
+    def noted(values, sets, settings, items, log=None):  # type: ignore[no-untyped-def]
+        asked.append((len(values), len(sets.of), settings.steps, len(items), settings.seed))
         return first
 
     monkeypatch.setattr(self_training, "train_quantizer", noted)
-    train_with_unlabelled(known, labels, others, TINY, SelfTraining(2, 0.5, 3), known[:, 0])
+    guesses = guess_labels(known, labels, others, TINY, SelfTraining(2, 2, 0.5, 3))
     # Half of each set that is guessed, rounded.
-    assert asked[0] == (16, 16, 60, 16)
-    assert len(asked) == 3
-    for clips_of, told, steps, items in asked[1:]:
-        assert clips_of == told
-        assert abs(clips_of - 66) <= 2
-        assert (steps, items) == (180, 16)
+    assert abs(len(guesses.rows) - 50) <= 2
+    both = 16 + len(guesses.rows)
+    assert asked == [
+        *((16, 16, 60, 100, seed) for seed in (3, 1003)),
+        *((both, both, 180, 100, seed) for seed in (3, 1003)),
+    ]
+    train_with_guesses(known, labels, others, guesses, TINY, items=known[:, 0])
+    assert asked[-1] == (both, both, 120, 16, 3)
 
 
 def test_sets_without_a_clip_are_never_guessed() -> None:
     known, labels = labelled()
-    none_of_the_first = np.flatnonzero(labels.of != 0)
-    found = train_quantizer(known, labels, TINY, np.random.default_rng(0).normal(size=(256, 48)))
-    sets, certainty = guess(
-        found, known[none_of_the_first], labels.take(none_of_the_first), clips(50, 9)[0]
-    )
-    assert 0 not in sets
-    assert np.isfinite(certainty).all()
+    some = np.flatnonzero(labels.of != 0)
+    noise = np.random.default_rng(0).normal(size=(256, 48))
+    found = train_quantizer(known, labels, TINY, noise)
+    chances = chances_of(found, known[some], labels.take(some), clips(50, 9)[0])
+    assert (chances[:, 0] == 0).all()
+    assert np.isfinite(chances).all()
+
+
+def test_without_rounds_nothing_is_guessed() -> None:
+    known, labels = labelled()
+    found = guess_labels(known, labels, clips(9, 3)[0], TINY, SelfTraining(rounds=0))
+    assert isinstance(found, Guesses)
+    assert found.rows.tolist() == found.sets.tolist() == []
 
 
 def test_nothing_that_is_sure_is_nothing() -> None:
