@@ -27,11 +27,13 @@ The catalogue tells artist_id (who really plays), artist_name, album, genres, mo
 release_date. Catalogues that are hard to tell apart are made with --homonyms (two artists, one
 name), --aliases (one artist, two names), --duets and --compilation.
 
-instruments are 48 classes of General MIDI in 12 families, played by five soundfonts of Debian:
-those of the training share by others than the database, and queries by another one again, so that
-nobody can go by the sound of one synthesiser. other-sounds are 85 more classes, of which an encoder
-can learn without having heard a label of the instruments. labels.csv tells clip_id, uri, label,
-share and soundfont, taxonomy.csv the family of each label."""
+instruments are 48 classes of General MIDI in 12 families, played by seven synthesisers of Debian:
+those of the training share by others than the database, and queries by others again, so that nobody
+can go by the sound of one synthesiser. Two thirds of the training share are tuned up or down, which
+gives each note the sound of another key. other-sounds are 85 more classes, of which an encoder can
+learn without having heard a label of the instruments (the shipped one did, with --training 250
+--database 0 --queries 0). labels.csv tells clip_id, uri, label, share and synthesiser, taxonomy.csv
+the family of each label."""
 
 CODECS = ("flac", "ogg", "opus", "mp3", "wav")
 

@@ -1,6 +1,6 @@
-"""A set of labelled clips on disk: instruments played by soundfonts, in three shares.
+"""A set of labelled clips on disk: instruments played by synthesisers, in three shares.
 
-The share ``training`` is played by other soundfonts than the ``database``, and that by another one
+The share ``training`` is played by others than the ``database``, and that by another one
 than the ``queries``: who tells instruments apart by the sound of one synthesiser finds nothing.
 Each clip is a phrase of its own, recorded in a room, noise or neither, and at its own loudness.
 """
@@ -118,8 +118,7 @@ def write_clips(
     What has been written is kept: a call that was stopped goes on, and a folder with other settings
     is refused. `show` prints a line of progress.
 
-    Raises: UsageError for a folder of other things; HashbeamError where FluidSynth or one of the
-      soundfonts is missing.
+    Raises: UsageError for a folder of other things; HashbeamError where a synthesiser is missing.
     """
     _require_players(settings)
     folder = Path(folder)

@@ -108,9 +108,10 @@ def sound(
 
 
 @pytest.fixture(scope="module")
-def events(clips: Path, sound: Trained, _few: None) -> Trained:
+def events(clips: Path, unlabelled: Path, sound: Trained, _few: None) -> Trained:
     few = ["--steps", "4", "--bits", "16", "--encoder", sound.out]
-    return run_train("events", sound.out.with_name("events"), "--catalog", clips, *few)
+    names = ["--catalog", clips, "--unlabelled", unlabelled]
+    return run_train("events", sound.out.with_name("events"), *names, *few)
 
 
 def test_sound_becomes_a_clip_encoder(sound: Trained, clips: Path, unlabelled: Path) -> None:
@@ -156,7 +157,9 @@ def test_an_encoder_is_gone_on_from(clips: Path, sound: Trained, tmp_path: Path)
     assert "--encoder sound" in model.config["training"]["command"]
 
 
-def test_labelled_clips_become_codes(events: Trained, clips: Path, sound: Trained) -> None:
+def test_labelled_clips_become_codes(
+    events: Trained, clips: Path, unlabelled: Path, sound: Trained
+) -> None:
     assert events.status == 0
     model = load_model(str(events.out))
     assert events.lines[-1].startswith(f"model {events.out} with digest {model.digest[:16]}: mAP ")
@@ -171,6 +174,10 @@ def test_labelled_clips_become_codes(events: Trained, clips: Path, sound: Traine
     assert config["training"]["encoder"]["digest"] == load_model(str(sound.out)).digest
     assert 256 <= config["training"]["clips"] <= CLIPS
     assert config["training"]["settings"]["steps"] == 4
+    assert 1 <= config["training"]["clips_guessed"] <= 4
+    assert f"labels.csv --unlabelled {unlabelled.parent.name}/" in config["training"]["command"]
+    assert any("guessing the labels of" in line for line in events.lines)
+    assert "secret" not in (events.out / "README.md").read_text()
     assert str(clips.parent) not in json.dumps(config) + (events.out / "README.md").read_text()
     assert "--bits 16 --steps 4 --seed 1 --encoder sound" in config["training"]["command"]
     hasher = Hasher.load(str(events.out))
