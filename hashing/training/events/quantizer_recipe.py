@@ -101,15 +101,18 @@ def train_events(
         )
     versions = int(np.clip(MOST_EMBEDDED // (len(rows) + len(guessed)), 1, MOST_VERSIONS))
     log(f"embedding {len(rows) + len(guessed)} clips in {versions} versions")
-    values, unlabelled = (
-        embed_versions(embedder, spectra, some, versions, recipe.training.seed)
-        for some in (rows, guessed)
-    )
+
+    def embed(hearing: ClipEmbedder, some: Ints) -> Floats:
+        return embed_versions(hearing, spectra, some, versions, recipe.training.seed)
+
+    values, unlabelled = embed(embedder, rows), embed(embedder, guessed)
     unheard = embed_versions(embedder, spectra, others, 1, recipe.training.seed)[:, 0]
     sets = LabelSets.from_clips([labels[row] for row in rows.tolist()], recipe.taxonomy)
     if len(guessed):
         log(f"guessing the labels of {len(guessed)} clips")
-        guesses = guess_labels(values, sets, unlabelled, recipe.training, log=log)
+        other = ClipEmbedder(model, not recipe.wide)
+        views = [(values, unlabelled), (embed(other, rows), embed(other, guessed))]
+        guesses = guess_labels(views, sets, recipe.training, log=log)
         log(f"learning from {len(guesses.rows)} guesses")
         found = train_with_guesses(values, sets, unlabelled, guesses, recipe.training, log=log)
     else:

@@ -199,22 +199,24 @@ def _unlabelled(embedded: Embedded, material: Material, rows: Ints) -> npt.NDArr
 def _guesses(job: Job, material: Material) -> tuple[Guesses, float]:
     """Guesses by networks that learn from the labels of a share of the clips, and CPU seconds.
 
-    They are the same for codes of all lengths, and kept beside the rows.
+    Networks of all embeddings guess together. The guesses are the same for codes of all lengths,
+    and kept beside the rows.
     """
     from hashing.training.events.quantization import QuantizerTraining
     from hashing.training.events.self_training import Guesses, guess_labels
 
-    told = [job.embedding, job.share, job.seed, job.steps, material.digest]
+    told = [job.share, job.seed, job.steps, material.digest]
     name = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
     path = material.folder / "guesses" / f"{name}.npz"
     if not path.exists():
         started = time.process_time()
         settings = QuantizerTraining(words=WORDS, seed=job.seed)
         settings = dataclasses.replace(settings, steps=job.steps or settings.steps)
-        rows = _some(job, material)
-        embedded, labels = material.embedded(job.embedding), material.label_sets().take(rows)
-        unlabelled = _unlabelled(embedded, material, rows)
-        found = guess_labels(embedded.training[rows], labels, unlabelled, settings)
+        rows, views = _some(job, material), []
+        for name in material.facts["embeddings"]:
+            embedded = material.embedded(name)
+            views.append((embedded.training[rows], _unlabelled(embedded, material, rows)))
+        found = guess_labels(views, material.label_sets().take(rows), settings)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.tmp.npz")
         spent = time.process_time() - started
@@ -238,7 +240,7 @@ def prepare_guesses(job: Job, folder: str) -> int:
 
 def that_guess(jobs: Sequence[Job]) -> list[Job]:
     """One piece of each that need the same guesses."""
-    found = {(job.embedding, job.share): job for job in jobs if job.section in GUESSING}
+    found = {job.share: job for job in jobs if job.section in GUESSING}
     return list(found.values())
 
 

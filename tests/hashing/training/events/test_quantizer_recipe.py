@@ -233,8 +233,9 @@ def test_clips_without_labels_are_guessed_where_that_is_asked(
 ) -> None:
     asked: list[tuple[int, ...]] = []
 
-    def noted(values: Any, sets: Any, unlabelled: Any, *rest: Any, **more: Any) -> Guesses:
-        asked.append((len(values), len(sets.of), *unlabelled.shape))
+    def noted(views: Any, sets: Any, *rest: Any, **more: Any) -> Guesses:
+        for values, unlabelled in views:
+            asked.append((len(values), len(sets.of), *unlabelled.shape))
         return Guesses(np.arange(3), np.zeros(3, np.int64))
 
     monkeypatch.setattr(quantizer_recipe, "guess_labels", noted)
@@ -247,7 +248,8 @@ def test_clips_without_labels_are_guessed_where_that_is_asked(
     )
     # The file without labels, and one of 29 windows.
     clips = plain.config["training"]["clips"]
-    assert asked == [(clips, clips, 30, 2, 16)]
+    wide = ClipEmbedder.load(str(made.encoder), True).dimensions
+    assert asked == [(clips, clips, 30, 2, 16), (clips, clips, 30, 2, wide)]
     assert model.config["training"]["clips_guessed"] == 30
     assert "30 others whose labels were guessed" in (model.path / "README.md").read_text()
     assert "guessed" not in (plain.path / "README.md").read_text()

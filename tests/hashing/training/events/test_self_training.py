@@ -60,7 +60,7 @@ def test_clips_without_labels_help() -> None:
     assert (sets == of).mean() > 0.6
     sure = certainty >= np.median(certainty)
     assert (sets == of)[sure].mean() > (sets == of)[~sure].mean()
-    guesses = guess_labels(known, labels, others, TINY, SelfTraining(teachers=2))
+    guesses = guess_labels([(known, others)], labels, TINY)
     assert (guesses.sets == of[guesses.rows]).mean() > (sets == of)[guesses.rows].mean()
     taught = train_with_guesses(known, labels, others, guesses, TINY)
     assert map_of(taught) > map_of(alone) + 0.02
@@ -79,13 +79,15 @@ def test_the_steps_and_clips_of_each_round(monkeypatch: pytest.MonkeyPatch) -> N
         return first
 
     monkeypatch.setattr(self_training, "train_quantizer", noted)
-    guesses = guess_labels(known, labels, others, TINY, SelfTraining(2, 2, 0.5, 3))
+    guesses = guess_labels(
+        [(known, others), (known, others)], labels, TINY, SelfTraining(2, 2, 0.5, 3)
+    )
     # Half of each set that is guessed, rounded.
     assert abs(len(guesses.rows) - 50) <= 2
     both = 16 + len(guesses.rows)
     assert asked == [
-        *((16, 16, 60, 100, seed) for seed in (3, 1003)),
-        *((both, both, 180, 100, seed) for seed in (3, 1003)),
+        *(2 * [(16, 16, 60, 100, 3), (16, 16, 60, 100, 1003)]),
+        *(2 * [(both, both, 180, 100, 3), (both, both, 180, 100, 1003)]),
     ]
     train_with_guesses(known, labels, others, guesses, TINY, items=known[:, 0])
     assert asked[-1] == (both, both, 120, 16, 3)
@@ -101,9 +103,24 @@ def test_sets_without_a_clip_are_never_guessed() -> None:
     assert np.isfinite(chances).all()
 
 
+def test_two_embeddings_guess_better_than_one() -> None:
+    """Each has half of what tells the labels, and so do its networks."""
+    known, labels = labelled()
+    others, of = clips(500, 2)
+    halves = [(known[:, :, :24], others[:, :, :24]), (known[:, :, 24:], others[:, :, 24:])]
+    few = SelfTraining(rounds=1, teachers=1, kept=1.0)
+
+    def right(views: list[tuple[np.ndarray, np.ndarray]]) -> float:
+        found = guess_labels(views, labels, TINY, few)
+        assert found.rows.tolist() == list(range(500))
+        return float((found.sets == of).mean())
+
+    assert right(halves) > max(right(halves[:1]), right(halves[1:])) + 0.02
+
+
 def test_without_rounds_nothing_is_guessed() -> None:
     known, labels = labelled()
-    found = guess_labels(known, labels, clips(9, 3)[0], TINY, SelfTraining(rounds=0))
+    found = guess_labels([(known, clips(9, 3)[0])], labels, TINY, SelfTraining(rounds=0))
     assert isinstance(found, Guesses)
     assert found.rows.tolist() == found.sets.tolist() == []
 
