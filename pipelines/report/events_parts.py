@@ -49,7 +49,7 @@ WITH_LABELS = {
 }
 IN_SHARES = {
     "DQN": "--accent",
-    "DQN + words + guesses": "--good",
+    "DQN + words": "--good",
     "OrthoHash": "--miss",
     "linear probe": "--bad",
     "embedding": "--quiet",

@@ -38,7 +38,7 @@ PUBLISHED: dict[int, dict[str, tuple[float, ...]]] = {
 DQN = ("DQN", "DQN + words", "DQN + words + guesses")
 SYSTEMS = (
     *("SH", "ITQ", "AGH", "PQ", "OPQ"),
-    *(*DQN, "DTQ", "OrthoHash", "probe + PQ", "class code"),
+    *(*DQN, "DTQ", "OrthoHash", "probe + PQ", "probe + guesses + PQ", "class code"),
 )
 OTHER_WAYS = (" symmetric", " asymmetric")
 FLOATS = " real-valued"

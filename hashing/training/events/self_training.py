@@ -3,9 +3,9 @@
 A network is trained on labelled clips, guesses the labels of the others, and another one is trained
 on the labels and the surest guesses, several times: "Self-training with noisy student improves
 ImageNet classification" (Xie et al., CVPR 2020); the noise is that of dropout and of the versions
-in which clips are embedded. Where there are several embeddings of the clips, networks of each guess
-together, and each is taught by what the others see: "Combining labeled and unlabeled data with
-co-training" (Blum & Mitchell, COLT 1998).
+in which clips are embedded. Where there are several embeddings of the clips, guesses are believed
+on which the networks of all agree, as each sees what the others do not: "Combining labeled and
+unlabeled data with co-training" (Blum & Mitchell, COLT 1998).
 """
 
 from __future__ import annotations
@@ -32,15 +32,14 @@ class SelfTraining:
 
     Attributes:
       rounds: of guessing, each by networks that learned from the guesses of the one before.
-      teachers: networks of a round for each embedding, of different seeds, whose guesses are taken
-        together.
+      teachers: networks of a round, of different seeds, whose guesses are taken together.
       kept: share of the guesses that are learned from, the surest of each set of labels.
       steps: of what learns from guesses, as often as there are of what learns from labels alone.
     """
 
     rounds: int = 2
-    teachers: int = 2
-    kept: float = 0.5
+    teachers: int = 3
+    kept: float = 0.6
     steps: int = 2
 
 
@@ -68,27 +67,52 @@ def guess_labels(
 
     Args:
       views: for each embedding those of the labelled clips, in several versions each
-        [n, versions, d], and those of the others, [m, versions, d]; one at least.
+        [n, versions, d], and those of the others, [m, versions, d]; one at least. Guesses on
+        which not all agree are none.
       labels: of the labelled clips.
       settings: of the networks that guess.
       log: told how their losses go.
+
+    Raises:
+      ValueError: no embedding.
     """
     guessing = guessing or SelfTraining()
+    agreed: Guesses | None = None
+    for embeddings, unlabelled in views:
+        found = _guesses_of(embeddings, labels, unlabelled, settings, guessing, log)
+        if agreed is not None:
+            rows, here, there = np.intersect1d(agreed.rows, found.rows, return_indices=True)
+            alike = agreed.sets[here] == found.sets[there]
+            found = Guesses(rows[alike], found.sets[there][alike])
+        agreed = found
+    if agreed is None:
+        raise ValueError("there is no embedding to guess by")
+    return agreed
+
+
+def _guesses_of(
+    embeddings: Floats,
+    labels: LabelSets,
+    unlabelled: Floats,
+    settings: QuantizerTraining,
+    guessing: SelfTraining,
+    log: Callable[[str], None] | None,
+) -> Guesses:
+    """Those of one embedding's networks."""
     found = Guesses(np.zeros(0, np.int64), np.zeros(0, np.int64))
     for number in range(guessing.rounds):
-        chances = np.zeros((len(views[0][1]), len(labels.sets)), np.float32)
-        for embeddings, unlabelled in views:
-            for teacher in range(guessing.teachers):
-                # Their codes are not wanted: no time is spent on turning them.
-                seed = settings.seed + 1000 * teacher
-                own = dataclasses.replace(settings, turned=False, seed=seed)
-                if number:
-                    network = train_with_guesses(
-                        embeddings, labels, unlabelled, found, own, guessing, log=log
-                    )
-                else:
-                    network = train_quantizer(embeddings, labels, own, unlabelled[:, 0], log)
-                chances += chances_of(network, embeddings, labels, unlabelled)
+        chances = np.zeros((len(unlabelled), len(labels.sets)), np.float32)
+        for teacher in range(guessing.teachers):
+            # Their codes are not wanted: no time is spent on turning them.
+            seed = settings.seed + 1000 * teacher
+            own = dataclasses.replace(settings, turned=False, seed=seed)
+            if number:
+                network = train_with_guesses(
+                    embeddings, labels, unlabelled, found, own, guessing, log=log
+                )
+            else:
+                network = train_quantizer(embeddings, labels, own, unlabelled[:, 0], log)
+            chances += chances_of(network, embeddings, labels, unlabelled) / guessing.teachers
         sets = chances.argmax(axis=1)
         rows = surest(sets, chances.max(axis=1), guessing.kept)
         found = Guesses(rows, sets[rows])

@@ -188,11 +188,13 @@ def of_quantized(found: Quantized, embedded: Embedded, name: str) -> Iterator[Ra
     yield by_cosine(f"{name} real-valued", items, asked)
 
 
-def of_probe(probe: Probe, embedded: Embedded, bits: int, seed: int) -> Iterator[Ranking]:
+def of_probe(
+    probe: Probe, embedded: Embedded, bits: int, seed: int, name: str = "probe"
+) -> Iterator[Ranking]:
     """The comparators that know labels and do without deep quantization.
 
     The probe's probabilities, product-quantized in as many bytes; and a byte that is no more than
-    the likeliest label, compared with the query's probabilities.
+    the likeliest label, compared with the query's probabilities, of what is plainly a probe.
     """
     roots = probe.roots(embedded.database)
     asked = probe.roots(embedded.queries)
@@ -202,8 +204,8 @@ def of_probe(probe: Probe, embedded: Embedded, bits: int, seed: int) -> Iterator
     fit = fit_pq(items, bits // 8, seed)
     packed = Codebooks(fit.codebooks).encode(items @ fit.rotation)
     tables = asymmetric.distance_tables(wanted @ fit.rotation, fit.codebooks)
-    yield by_tables("probe + PQ", packed, tables)
-    if bits == 8 and len(probe.labels) <= 256:
+    yield by_tables(f"{name} + PQ", packed, tables)
+    if name == "probe" and bits == 8 and len(probe.labels) <= 256:
         label = roots.argmax(axis=1).astype(np.uint8)[:, None]
         tables = np.zeros((len(asked), 1, 256), np.float32)
         tables[:, 0, : asked.shape[1]] = -(asked**2)

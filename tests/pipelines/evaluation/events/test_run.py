@@ -103,7 +103,8 @@ def test_who_learns_the_labels_is_far_ahead(folder: Path) -> None:
     table = rows(folder, "table")
     # What is found by chance: a sixth has the label, a tenth of all clips have two.
     assert 0.15 < table["PQ"]["map"] < 0.45
-    for name in ("DQN", "DTQ", "OrthoHash", "probe + PQ", "linear probe"):
+    # All training clips have labels here; those of the database are guessed.
+    for name in ("DQN", "DQN + words + guesses", "DTQ", "OrthoHash", "probe + PQ", "linear probe"):
         assert table[name]["map"] > table["PQ"]["map"] + 0.25, name
     assert table["DQN"]["ahp"] > table["PQ"]["ahp"]
     (closed,) = (row for row in figures(folder)["closed"] if row["system"] == "DQN")
@@ -119,9 +120,6 @@ def test_more_labels_are_better(folder: Path) -> None:
     assert few["DQN"]["clips"] < 60 < all_of_them["DQN"]["clips"] == 300
     assert all_of_them["DQN"]["map"] > few["DQN"]["map"]
     assert few["embedding"]["map"] == all_of_them["embedding"]["map"]
-    guessing = few["DQN + words + guesses"]
-    assert guessing["map"] > few["DQN + words"]["map"] + 0.03
-    assert guessing["clips"] == few["DQN"]["clips"]
 
 
 def test_classes_that_were_not_learned_are_judged_among_themselves(folder: Path) -> None:

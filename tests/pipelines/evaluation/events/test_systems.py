@@ -139,6 +139,7 @@ def test_a_code_of_the_likeliest_label() -> None:
         assert set(np.argsort(distances(ranking)[0])[:100] % 3) == {1}
     # Wider codes than there are labels: filled up; a label needs one byte only.
     assert [one.system for one in of_probe(probe, own, 64, seed=1)] == ["probe + PQ"]
+    assert [one.system for one in of_probe(probe, own, 8, 1, "other")] == ["other + PQ"]
     names = [one.system for one in real_valued(own, probe)]
     assert names == ["embedding", "linear probe"]
     assert [one.system for one in real_valued(own, None)] == ["embedding"]
