@@ -23,6 +23,7 @@ import numpy.typing as npt
 from hashing.average_precision import average_precisions, hierarchical_average_precisions
 from hashing.codebooks import CENTROIDS
 from hashing.taxonomy import Taxonomy
+from pipelines.evaluation.events.guesses import guesses_of, unlabelled_clips
 from pipelines.evaluation.events.material import Material
 from pipelines.evaluation.events.systems import (
     BLOCK,
@@ -160,7 +161,7 @@ def _learned(
     """A quantizer trained on labelled clips, and the CPU seconds that it took.
 
     Codebooks are fitted to the database, as those of the unsupervised hashers are. With `guesses`
-    the network learns from guessed labels, too: see `_unlabelled`.
+    the network learns from guessed labels, too: see `unlabelled_clips`.
     """
     from hashing.training.events.quantization import QuantizerTraining, train_quantizer
     from hashing.training.events.self_training import train_with_guesses
@@ -173,7 +174,7 @@ def _learned(
     known, items = embedded.training[rows], embedded.database
     if len(items) < CENTROIDS:  # with the training clips, in all versions
         items = np.concatenate([items, embedded.training.reshape(-1, items.shape[1])])
-    unlabelled = _unlabelled(embedded, material, rows) if guesses else known[:0]
+    unlabelled = unlabelled_clips(embedded, material, rows) if guesses else known[:0]
     guessed, spent = _guesses(job, material) if len(unlabelled) else (None, 0.0)
     started = time.process_time()
     if guessed is None:
@@ -183,47 +184,13 @@ def _learned(
     return found, time.process_time() - started + spent
 
 
-def _unlabelled(embedded: Embedded, material: Material, rows: Ints) -> npt.NDArray[np.float32]:
-    """Clips whose labels are guessed, in versions.
-
-    The training clips that have none, and the database, which is at hand when it is to be indexed,
-    and which the unsupervised hashers are fitted to as well.
-    """
-    others = np.delete(embedded.training, rows, axis=0)
-    if material.one_collection:
-        return others
-    stored = np.repeat(embedded.database[:, None], others.shape[1], axis=1)
-    return np.concatenate([others, stored])
-
-
 def _guesses(job: Job, material: Material) -> tuple[Guesses, float]:
-    """Guesses by networks that learn from the labels of a share of the clips, and CPU seconds.
-
-    The networks of all embeddings must agree. The guesses are the same for codes of all lengths,
-    and kept beside the rows.
-    """
+    """Those of the job's share of labels, and the CPU seconds that they took."""
     from hashing.training.events.quantization import QuantizerTraining
-    from hashing.training.events.self_training import Guesses, guess_labels
 
-    told = [job.share, job.seed, job.steps, material.digest]
-    name = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
-    path = material.folder / "guesses" / f"{name}.npz"
-    if not path.exists():
-        started = time.process_time()
-        settings = QuantizerTraining(words=WORDS, seed=job.seed)
-        settings = dataclasses.replace(settings, steps=job.steps or settings.steps)
-        rows, views = _some(job, material), []
-        for name in material.facts["embeddings"]:
-            embedded = material.embedded(name)
-            views.append((embedded.training[rows], _unlabelled(embedded, material, rows)))
-        found = guess_labels(views, material.label_sets().take(rows), settings)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.tmp.npz")
-        spent = time.process_time() - started
-        np.savez(part, rows=found.rows, sets=found.sets, spent=spent)
-        part.replace(path)
-    with np.load(path, allow_pickle=False) as kept:
-        return Guesses(kept["rows"], kept["sets"]), float(kept["spent"])
+    settings = QuantizerTraining(words=WORDS, seed=job.seed)
+    settings = dataclasses.replace(settings, steps=job.steps or settings.steps)
+    return guesses_of(material, _some(job, material), settings)
 
 
 def prepare_guesses(job: Job, folder: str) -> int:
@@ -233,7 +200,7 @@ def prepare_guesses(job: Job, folder: str) -> int:
     one_thread()
     material = Material.open(Path(folder))
     rows = _some(job, material)
-    if len(_unlabelled(material.embedded(job.embedding), material, rows)):
+    if len(unlabelled_clips(material.embedded(job.embedding), material, rows)):
         _guesses(job, material)
     return 1
 
@@ -276,7 +243,7 @@ def _taught_probe(job: Job, material: Material) -> Iterator[Row]:
     from hashing.training.events.probe import fit_probe
 
     embedded, rows = material.embedded(job.embedding), _some(job, material)
-    unlabelled = _unlabelled(embedded, material, rows)
+    unlabelled = unlabelled_clips(embedded, material, rows)
     if not len(unlabelled):
         return
     guesses, spent = _guesses(job, material)
