@@ -105,7 +105,10 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     from hashing.training.events.quantization import QuantizerTraining
     from hashing.training.events.quantizer_recipe import QuantizerRecipe, train_events
 
-    training = QuantizerTraining(system=args.system, code_bytes=bits // 8, words=WORDS, **settings)
+    # Even: a label of few clips is not to drown in a catalogue of another one's thousands.
+    training = QuantizerTraining(
+        system=args.system, code_bytes=bits // 8, words=WORDS, even=True, **settings
+    )
     recipe = QuantizerRecipe(
         sources,
         taxonomy,

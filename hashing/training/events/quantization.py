@@ -60,6 +60,8 @@ class QuantizerTraining:
         of labels); 0 for none.
       turned: whether outputs are rotated in the end so that their parts quantize better (OPQ: Ge
         et al., "Optimized product quantization", TPAMI 2014); the last layer takes it in.
+      even: whether all sets of labels are drawn alike often, however many clips have them; else all
+        clips are.
       codebook_epochs: passes over the clips between two fits of the codebooks; `codebook_steps`:
         steps between them, at least.
       seed: the same gives the same codes on the same machine.
@@ -82,6 +84,7 @@ class QuantizerTraining:
     learning_rate: float = 6e-3
     weight_decay: float = 1e-2
     turned: bool = True
+    even: bool = False
     momentum: float | None = None  # of plain descent; None for AdamW
     codebook_epochs: int = 2
     codebook_steps: int = 100
@@ -236,7 +239,7 @@ def train_quantizer(
         rng = np.random.default_rng([settings.seed, step])
         if settings.system != "orthohash" and step and step % every == 0:
             books = torch.from_numpy(_codebooks(_outputs(network, items, rng), settings))
-        rows = rng.choice(len(values), settings.batch, replace=len(values) < settings.batch)
+        rows = _drawn(labels.of, settings, rng)
         chosen = values[rows, rng.integers(values.shape[1], size=len(rows))]
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate_at(step)
@@ -287,6 +290,16 @@ def _coded(found: Quantized, outputs: Floats) -> Quantized:
         codebooks=fit.codebooks,
         word_vectors=None if vectors is None else np.asarray(vectors @ turn, np.float32),
     )
+
+
+def _drawn(of: Ints, settings: QuantizerTraining, rng: np.random.Generator) -> Ints:
+    """Rows of a batch."""
+    if not settings.even:
+        return rng.choice(len(of), settings.batch, replace=len(of) < settings.batch)
+    order, counts = np.argsort(of, kind="stable"), np.bincount(of)
+    sets = rng.choice(np.flatnonzero(counts), settings.batch)
+    first = (np.cumsum(counts) - counts)[sets]
+    return np.asarray(order[first + (rng.random(len(sets)) * counts[sets]).astype(np.int64)])
 
 
 def _optimiser(network: _Network, settings: QuantizerTraining) -> torch.optim.Optimizer:
