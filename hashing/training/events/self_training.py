@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from hashing.codebooks import CENTROIDS
 from hashing.training.events.labels import LabelSets
 from hashing.training.events.quantization import Quantized, QuantizerTraining, train_quantizer
 
@@ -111,7 +112,7 @@ def _guesses_of(
                     embeddings, labels, unlabelled, found, own, guessing, log=log
                 )
             else:
-                network = train_quantizer(embeddings, labels, own, unlabelled[:, 0], log)
+                network = train_quantizer(embeddings, labels, own, _items(unlabelled), log)
             chances += chances_of(network, embeddings, labels, unlabelled) / guessing.teachers
         sets = chances.argmax(axis=1)
         rows = surest(sets, chances.max(axis=1), guessing.kept)
@@ -142,7 +143,7 @@ def train_with_guesses(
     both = np.concatenate([embeddings, unlabelled[guesses.rows]])
     told = dataclasses.replace(labels, of=np.concatenate([labels.of, guesses.sets]))
     longer = dataclasses.replace(settings, steps=guessing.steps * settings.steps)
-    items = unlabelled[:, 0] if items is None else items
+    items = _items(unlabelled) if items is None else items
     return train_quantizer(both, told, longer, items, log)
 
 
@@ -176,6 +177,13 @@ def surest(sets: Ints, certainty: Floats, kept: float) -> Ints:
         order = own[np.argsort(-certainty[own], kind="stable")]
         rows.append(order[: round(kept * len(own))])
     return np.sort(np.concatenate(rows)) if rows else np.zeros(0, np.int64)
+
+
+def _items(unlabelled: Floats) -> Floats:
+    """What codebooks are fitted to: clips as they are, and where they are few, all versions."""
+    if len(unlabelled) >= CENTROIDS:
+        return unlabelled[:, 0]
+    return unlabelled.reshape(-1, unlabelled.shape[2])
 
 
 def _outputs(found: Quantized, embeddings: Floats) -> Floats:

@@ -85,7 +85,7 @@ def test_the_steps_and_clips_of_each_round(monkeypatch: pytest.MonkeyPatch) -> N
     # Half of each set that is guessed, rounded.
     assert abs(len(guesses.rows) - 50) <= 2
     both = 16 + len(guesses.rows)
-    rounds = [(16, 16, 60, 100), (both, both, 180, 100)]
+    rounds = [(16, 16, 60, 200), (both, both, 180, 200)]  # few: in both versions
     assert asked == 2 * [(*one, seed) for one in rounds for seed in (3, 1003)]
     train_with_guesses(known, labels, others, guesses, TINY, items=known[:, 0])
     assert asked[-1] == (both, both, 120, 16, 3)
