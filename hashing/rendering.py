@@ -8,6 +8,7 @@ sines (`tests/benchmarks/bench_rendering.py`), and faster.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import select
@@ -133,33 +134,73 @@ def render_with_fluidsynth(
     """
     if not RATES[0] <= sample_rate <= RATES[1]:
         raise RenderingError(f"{sample_rate} Hz is not a rate of {RATES[0]} to {RATES[1]} Hz")
-    # Stereo, four bytes each. Nothing that FluidSynth does can make us hold more.
-    limit = int((song.duration_s + TAIL_S) * sample_rate) * 8
-    with tempfile.TemporaryDirectory(prefix="hashbeam-") as folder:
-        path = os.path.join(folder, "song.mid")
-        Path(path).write_bytes(midi_bytes(song))
-        arguments = [
-            *(*command, "-n", "-i", "-q", "-R", "0", "-C", "0"),
-            *("-r", str(sample_rate), "-O", "float", "-T", "raw", "-F", "/dev/stdout"),
-            *("-o", "synth.cpu-cores=1", "-o", "synth.dynamic-sample-loading=1"),
-            *(str(soundfont), path),
-        ]
-        raw = child_output(arguments, limit, timeout_s)
+    arguments = [
+        *(*command, "-n", "-i", "-q", "-R", "0", "-C", "0"),
+        *("-r", str(sample_rate), "-O", "float", "-T", "raw", "-F", "/dev/stdout"),
+        *("-o", "synth.cpu-cores=1", "-o", "synth.dynamic-sample-loading=1", str(soundfont)),
+    ]
+    player = Player("FluidSynth", "try another soundfont, or none")
+    raw = played(song, arguments, sample_rate, 8, player, timeout_s)  # stereo, four bytes each
     stereo = np.frombuffer(raw[: len(raw) // 8 * 8], "<f4").reshape(-1, 2)
-    samples = np.zeros(max(len(stereo), int(np.ceil(song.duration_s * sample_rate))), np.float32)
-    np.add(stereo[:, 0], stereo[:, 1], out=samples[: len(stereo)])
-    if not np.isfinite(samples).all() or not samples.any():
-        raise RenderingError(f"FluidSynth plays nothing with {soundfont}; try another soundfont")
-    return at_peak(samples)
+    samples = stereo[:, 0] + stereo[:, 1]
+    return whole(
+        samples,
+        song,
+        sample_rate,
+        f"FluidSynth plays nothing with {soundfont}; try another soundfont",
+    )
 
 
-def child_output(
-    arguments: Sequence[str], limit: int, timeout_s: float, name: str = "FluidSynth"
-) -> bytearray:
-    """What a child writes, up to a number of bytes; it is killed for more, and for being late.
+@dataclasses.dataclass(frozen=True)
+class Player:
+    """A program that plays a MIDI file.
 
-    Raises: RenderingError, which tells the child's name.
+    Attributes:
+      name: of the program, for errors.
+      remedy: for who meets one.
     """
+
+    name: str
+    remedy: str
+
+
+def played(
+    song: Song,
+    arguments: Sequence[str],
+    sample_rate: int,
+    frame_bytes: int,
+    player: Player,
+    timeout_s: float = TIMEOUT_S,
+) -> bytearray:
+    """What a child process writes that plays a song.
+
+    Args:
+      arguments: the program's; the path of the MIDI file follows them.
+      sample_rate, frame_bytes: of what it writes. Nothing that it does can make us hold more than
+        the song and `TAIL_S`.
+
+    Raises: RenderingError where it does not start, fails, hangs, or answers without end.
+    """
+    limit = int((song.duration_s + TAIL_S) * sample_rate) * frame_bytes
+    with tempfile.TemporaryDirectory(prefix="hashbeam-") as folder:
+        path = Path(folder, "song.mid")
+        path.write_bytes(midi_bytes(song))
+        return _output([*arguments, str(path)], limit, timeout_s, player)
+
+
+def whole(samples: Floats, song: Song, sample_rate: int, silent: str) -> Floats:
+    """What was played: as long as the song, at least, and with the usual peak.
+
+    Raises: RenderingError, which says `silent`, where there is nothing to hear.
+    """
+    if not np.isfinite(samples).all() or not samples.any():
+        raise RenderingError(silent)
+    missing = int(np.ceil(song.duration_s * sample_rate)) - len(samples)
+    return _at_peak(np.pad(samples, (0, max(0, missing))))
+
+
+def _output(arguments: list[str], limit: int, timeout_s: float, player: Player) -> bytearray:
+    """What a child writes, up to a number of bytes; it is killed for more, and for being late."""
     try:
         child = subprocess.Popen(
             arguments,
@@ -169,7 +210,7 @@ def child_output(
             bufsize=0,
         )
     except OSError as error:
-        raise RenderingError(f"{name} does not start: {error.strerror}") from None
+        raise RenderingError(f"{player.name} does not start: {error.strerror}") from None
     assert child.stdout is not None
     deadline, raw, failure = time.monotonic() + timeout_s, bytearray(), ""
     try:
@@ -193,7 +234,7 @@ def child_output(
         child.wait()
         child.stdout.close()
     if failure:
-        raise RenderingError(f"{name} {failure}; try another soundfont, or none")
+        raise RenderingError(f"{player.name} {failure}; {player.remedy}")
     return raw
 
 
@@ -243,7 +284,7 @@ def render_plainly(song: Song, sample_rate: int) -> Floats:
         fade = min(n, release)
         sound[n - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
         samples[start : start + n] += sound
-    return at_peak(samples)
+    return _at_peak(samples)
 
 
 def held_ends(song: Song) -> npt.NDArray[np.float64]:
@@ -310,7 +351,7 @@ def _click(sample_rate: int) -> Floats:
     return (0.5 * rng.standard_normal(t.size) * np.exp(-t / 0.03)).astype(np.float32)
 
 
-def at_peak(samples: Floats) -> Floats:
+def _at_peak(samples: Floats) -> Floats:
     """Samples whose loudest one is `PEAK`; silence stays silence."""
     loudest = float(np.abs(samples).max(initial=0.0))
     return samples * np.float32(PEAK / loudest) if loudest else samples

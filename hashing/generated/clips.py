@@ -81,7 +81,7 @@ class ClipSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Clips of one class and one synthesiser that are played together."""
+    """Clips of one class, as one synthesiser has it, that are played together."""
 
     folder: Path
     sound: Sound
@@ -145,11 +145,12 @@ def plan(folder: Path, settings: ClipSettings) -> Iterator[Batch]:
     for sound in SETS[settings.kind]:
         for share, fonts in SHARES.items():
             wanted = getattr(settings, share)
-            players = [font for font in fonts if playable(sound, font) is not None]
+            own = {font: playable(sound, font) for font in fonts}
+            players = [(font, as_played) for font, as_played in own.items() if as_played]
             for number, first in enumerate(range(0, wanted, CLIPS_A_MEDLEY)):
                 count = min(CLIPS_A_MEDLEY, wanted - first)
-                font = players[number % len(players)]
-                yield Batch(folder, sound, share, font, first, count, settings)
+                font, as_played = players[number % len(players)]
+                yield Batch(folder, as_played, share, font, first, count, settings)
 
 
 def play(batch: Batch) -> Iterator[np.ndarray]:
@@ -161,9 +162,7 @@ def play(batch: Batch) -> Iterator[np.ndarray]:
     kind = [*SHARES].index(batch.share)
     place = [sound.label for sound in SETS[settings.kind]].index(batch.sound.label)
     seed = int(np.random.default_rng([settings.seed, place, kind, batch.first]).integers(2**31))
-    sound = playable(batch.sound, batch.font)
-    assert sound is not None
-    song = medley(sound, batch.count, settings.seconds, GAP_S, seed)
+    song = medley(batch.sound, batch.count, settings.seconds, GAP_S, seed)
     semitones = _tuning(batch, seed)
     rate = round(RATE_HZ * 2.0 ** (-semitones / 12.0))
     samples = render(tuned(song, semitones), rate, batch.font)

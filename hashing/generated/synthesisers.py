@@ -11,7 +11,6 @@ import ctypes
 import dataclasses
 import functools
 import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +22,13 @@ from hashing.midi import Song
 from hashing.midi_writing import midi_bytes
 from hashing.rendering import (
     TAIL_S,
-    TIMEOUT_S,
+    Player,
     RenderingError,
-    at_peak,
-    child_output,
     find_soundfont,
     fluidsynth_command,
+    played,
     render,
+    whole,
 )
 
 Floats = npt.NDArray[np.float32]
@@ -134,17 +133,16 @@ def tuned(song: Song, semitones: float) -> Song:
 
 def _play_patches(song: Song, sample_rate: int) -> Floats:
     require(FREEPATS)
-    limit = int((song.duration_s + TAIL_S) * sample_rate) * 2
-    with tempfile.TemporaryDirectory(prefix="hashbeam-") as folder:
-        path = Path(folder, "song.mid")
-        path.write_bytes(midi_bytes(song))
-        arguments = [
-            *("timidity", "-c", str(PATCHES), "-idq", "-EFreverb=0", "-EFchorus=0"),
-            *("-Or1slM", "-s", str(sample_rate), "-o", "-", str(path)),
-        ]
-        raw = child_output(arguments, limit, TIMEOUT_S, "TiMidity++")
-    samples = np.frombuffer(raw[: len(raw) // 2 * 2], "<i2")
-    return _whole(samples.astype(np.float32) / np.float32(32768.0), song, sample_rate, FREEPATS)
+    arguments = [
+        *("timidity", "-c", str(PATCHES), "-idq", "-EFreverb=0", "-EFchorus=0"),
+        *("-Or1slM", "-s", str(sample_rate), "-o", "-"),
+    ]
+    player = Player("TiMidity++", "install timidity and freepats anew")
+    raw = played(song, arguments, sample_rate, 2, player)
+    samples = np.frombuffer(raw[: len(raw) // 2 * 2], "<i2").astype(np.float32) / np.float32(
+        32768.0
+    )
+    return whole(samples, song, sample_rate, "FreePats plays nothing")
 
 
 class _Locator(ctypes.Structure):
@@ -224,23 +222,14 @@ def _play_sonivox(song: Song, sample_rate: int) -> Floats:
         library.EAS_Shutdown(player)
     found = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
     native = np.asarray(soxr.resample(found, told.sample_rate, sample_rate), np.float32)
-    return _whole(native, song, sample_rate, SONIVOX)
+    return whole(native, song, sample_rate, "Sonivox plays nothing")
 
 
 def _within_reach(song: Song) -> Song:
     """Notes that Sonivox would leave out, some octaves up or down."""
     reach = np.array([_SONIVOX_KEYS.get(program, (0, 127)) for program in range(128)])
     low, high = reach[np.where(song.is_drum, 0, song.program)].T
-    up = 12 * np.maximum(0, -(-(low - song.pitch) // 12))
-    down = 12 * np.maximum(0, -(-(song.pitch - high) // 12))
-    return dataclasses.replace(
-        song, pitch=np.where(song.is_drum, song.pitch, song.pitch + up - down)
-    )
-
-
-def _whole(samples: Floats, song: Song, sample_rate: int, name: str) -> Floats:
-    """As long as the song, at least, and as loud as others play."""
-    if not np.isfinite(samples).all() or not samples.any():
-        raise RenderingError(f"{name} plays nothing")
-    missing = int(np.ceil(song.duration_s * sample_rate)) - len(samples)
-    return at_peak(np.pad(samples, (0, max(0, missing))))
+    octaves = np.maximum(0, -(-(low - song.pitch) // 12))
+    octaves -= np.maximum(0, -(-(song.pitch - high) // 12))
+    moved = np.where(song.is_drum, song.pitch, song.pitch + 12 * octaves)
+    return dataclasses.replace(song, pitch=moved)

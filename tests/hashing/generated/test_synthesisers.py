@@ -122,6 +122,6 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_synthesiser_that_is_silent_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthesisers, "require", lambda name: None)
-    monkeypatch.setattr(synthesisers, "child_output", lambda *rest: bytearray(2000))
+    monkeypatch.setattr(synthesisers, "played", lambda *rest: bytearray(2000))
     with pytest.raises(RenderingError, match="FreePats plays nothing"):
         play(notes(0, [60]), RATE, FREEPATS)
