@@ -11,9 +11,10 @@ from typing import Any
 
 from hashing.errors import CatalogError
 from hashing.events.features import CODE_BITS
+from hashing.events.words import LEARNED_WEIGHT
 from hashing.models import DEFAULT_CLIP_MODEL
 from hashing.taxonomy import Taxonomy
-from pipelines.options import Checker
+from pipelines.options import Checker, short_path
 from pipelines.train import require
 from pipelines.train_clips import NEEDED, add_leave_out, leave_out, log, out_folder, sources_of
 
@@ -35,9 +36,6 @@ Rows whose column `share` says database or queries are left out, so that `hashbe
 meets them for the first time, and so are those that --leave-out names."""
 
 SYSTEMS = ("dqn", "dtq")
-
-# Weight of words beside the pairwise loss: alone, that is worse by a third (`evaluate events`).
-WORDS = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,7 +105,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
 
     # Even: a label of few clips is not to drown in a catalogue of another one's thousands.
     training = QuantizerTraining(
-        system=args.system, code_bytes=bits // 8, words=WORDS, even=True, **settings
+        system=args.system, code_bytes=bits // 8, words=LEARNED_WEIGHT, even=True, **settings
     )
     recipe = QuantizerRecipe(
         sources,
@@ -155,11 +153,8 @@ def joined_taxonomy(
 
 def _command(args: argparse.Namespace) -> str:
     """The command for the model card; names of files and not where they were on one machine."""
-    parts = ["hashbeam", "train", "events", "--catalog"]
-    parts += [str(Path(*Path(path).absolute().parts[-2:])) for path in args.catalog]
-    if args.unlabelled:
-        parts += ["--unlabelled"]
-        parts += [str(Path(*Path(path).absolute().parts[-2:])) for path in args.unlabelled]
+    parts = ["hashbeam", "train", "events", "--catalog", *map(short_path, args.catalog)]
+    parts += ["--unlabelled", *map(short_path, args.unlabelled)] if args.unlabelled else []
     for flag in ("labels", "system", "bits", "steps", "seed"):
         if (value := getattr(args, flag)) is not None:
             parts += [f"--{flag}", value]

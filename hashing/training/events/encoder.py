@@ -9,7 +9,6 @@ stopped at any moment and goes on from its checkpoint.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -99,17 +98,8 @@ class Labelled:
 
     def draw(self, n: int, rng: np.random.Generator) -> tuple[Ints, Floats]:
         """Windows, all sets of labels alike often, and the shares of labels in each."""
-        sets = rng.integers(len(self.labels.sets), size=n)
-        order, counts = self._by_set
-        first = np.cumsum(counts) - counts
-        chosen = order[first[sets] + (rng.random(n) * counts[sets]).astype(np.int64)]
-        return self.rows[chosen], self.labels.shares[sets]
-
-    @functools.cached_property
-    def _by_set(self) -> tuple[Ints, Ints]:
-        """Clips in the order of their sets, and how many each set has."""
-        of = self.labels.of
-        return np.argsort(of, kind="stable"), np.bincount(of, minlength=len(self.labels.sets))
+        chosen = self.labels.draw(n, rng)
+        return self.rows[chosen], self.labels.shares[self.labels.of[chosen]]
 
 
 class _Taught(torch.nn.Module):

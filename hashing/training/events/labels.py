@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -40,6 +41,28 @@ class LabelSets:
     def take(self, rows: npt.NDArray[np.integer]) -> LabelSets:
         """Those of some of the clips; all sets stay."""
         return dataclasses.replace(self, of=self.of[rows])
+
+    def extended(self, of: Ints) -> LabelSets:
+        """With more clips, each of one of the sets."""
+        return dataclasses.replace(self, of=np.concatenate([self.of, of]))
+
+    def draw(self, n: int, rng: np.random.Generator) -> Ints:
+        """Rows of n clips: all sets that have clips are drawn alike often, however many."""
+        sets = self._present[rng.integers(len(self._present), size=n)]
+        order, counts = self._by_set
+        first = np.cumsum(counts) - counts
+        return np.asarray(order[first[sets] + (rng.random(n) * counts[sets]).astype(np.int64)])
+
+    @functools.cached_property
+    def _by_set(self) -> tuple[Ints, Ints]:
+        """Clips in the order of their sets, and how many each set has."""
+        counts = np.bincount(self.of, minlength=len(self.sets))
+        return np.argsort(self.of, kind="stable"), counts
+
+    @functools.cached_property
+    def _present(self) -> Ints:
+        """Sets that have clips."""
+        return np.flatnonzero(self._by_set[1])
 
     @classmethod
     def from_clips(

@@ -239,7 +239,7 @@ def train_quantizer(
         rng = np.random.default_rng([settings.seed, step])
         if settings.system != "orthohash" and step and step % every == 0:
             books = torch.from_numpy(_codebooks(_outputs(network, items, rng), settings))
-        rows = _drawn(labels.of, settings, rng)
+        rows = _drawn(labels, settings, rng)
         chosen = values[rows, rng.integers(values.shape[1], size=len(rows))]
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate_at(step)
@@ -292,14 +292,12 @@ def _coded(found: Quantized, outputs: Floats) -> Quantized:
     )
 
 
-def _drawn(of: Ints, settings: QuantizerTraining, rng: np.random.Generator) -> Ints:
+def _drawn(labels: LabelSets, settings: QuantizerTraining, rng: np.random.Generator) -> Ints:
     """Rows of a batch."""
-    if not settings.even:
-        return rng.choice(len(of), settings.batch, replace=len(of) < settings.batch)
-    order, counts = np.argsort(of, kind="stable"), np.bincount(of)
-    sets = rng.choice(np.flatnonzero(counts), settings.batch)
-    first = (np.cumsum(counts) - counts)[sets]
-    return np.asarray(order[first + (rng.random(len(sets)) * counts[sets]).astype(np.int64)])
+    if settings.even:
+        return labels.draw(settings.batch, rng)
+    n = len(labels.of)
+    return rng.choice(n, settings.batch, replace=n < settings.batch)
 
 
 def _optimiser(network: _Network, settings: QuantizerTraining) -> torch.optim.Optimizer:

@@ -140,11 +140,18 @@ def train_with_guesses(
       ValueError: fewer embeddings than centroids.
     """
     guessing = guessing or SelfTraining()
-    both = np.concatenate([embeddings, unlabelled[guesses.rows]])
-    told = dataclasses.replace(labels, of=np.concatenate([labels.of, guesses.sets]))
+    both, told = with_guesses(embeddings, labels, unlabelled, guesses)
     longer = dataclasses.replace(settings, steps=guessing.steps * settings.steps)
     items = _items(unlabelled) if items is None else items
     return train_quantizer(both, told, longer, items, log)
+
+
+def with_guesses(
+    embeddings: Floats, labels: LabelSets, unlabelled: Floats, guesses: Guesses
+) -> tuple[Floats, LabelSets]:
+    """Embeddings and labels of clips with labels, and behind them of those with guesses."""
+    both = np.concatenate([embeddings, unlabelled[guesses.rows]])
+    return both, labels.extended(guesses.sets)
 
 
 def chances_of(

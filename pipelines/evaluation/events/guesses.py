@@ -23,6 +23,11 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 
+def any_unlabelled(material: Material, rows: Ints) -> bool:
+    """Whether `unlabelled_clips` finds any."""
+    return len(rows) < material.count("training") or not material.one_collection
+
+
 def unlabelled_clips(embedded: Embedded, material: Material, rows: Ints) -> Floats:
     """Clips whose labels are guessed, in versions [m, versions, d].
 

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hashing.average_precision import average_precisions, hierarchical_average_precisions
-from hashing.codebooks import CENTROIDS
+from hashing.events.words import LEARNED_WEIGHT
 from hashing.taxonomy import Taxonomy
-from pipelines.evaluation.events.guesses import guesses_of, unlabelled_clips
+from pipelines.evaluation.events.guesses import any_unlabelled, guesses_of, unlabelled_clips
 from pipelines.evaluation.events.material import Material
 from pipelines.evaluation.events.systems import (
     BLOCK,
@@ -44,8 +44,6 @@ Row = dict[str, Any]
 
 # Bytes of a code in the sections that do not go through all of them.
 USUAL_BITS = 32
-
-WORDS = 1.0  # weight of the words of labels where they are learned along
 
 # Sections where labels are guessed: that takes ten times as long as learning them.
 GUESSING = ("table",)
@@ -171,16 +169,15 @@ def _learned(
     training = dataclasses.replace(QuantizerTraining(), **{**given, **settings})
     embedded = material.embedded(job.embedding)
     labels = material.label_sets(tree).take(rows)
-    known, items = embedded.training[rows], embedded.database
-    if len(items) < CENTROIDS:  # with the training clips, in all versions
-        items = np.concatenate([items, embedded.training.reshape(-1, items.shape[1])])
-    unlabelled = unlabelled_clips(embedded, material, rows) if guesses else known[:0]
-    guessed, spent = _guesses(job, material) if len(unlabelled) else (None, 0.0)
-    started = time.process_time()
-    if guessed is None:
+    known, items = embedded.training[rows], embedded.coded()
+    if not guesses or not any_unlabelled(material, rows):
+        started = time.process_time()
         found = train_quantizer(known, labels, training, items)
-    else:
-        found = train_with_guesses(known, labels, unlabelled, guessed, training, items=items)
+        return found, time.process_time() - started
+    unlabelled = unlabelled_clips(embedded, material, rows)
+    guessed, spent = _guesses(job, material)
+    started = time.process_time()
+    found = train_with_guesses(known, labels, unlabelled, guessed, training, items=items)
     return found, time.process_time() - started + spent
 
 
@@ -188,7 +185,7 @@ def _guesses(job: Job, material: Material) -> tuple[Guesses, float]:
     """Those of the job's share of labels, and the CPU seconds that they took."""
     from hashing.training.events.quantization import QuantizerTraining
 
-    settings = QuantizerTraining(words=WORDS, seed=job.seed)
+    settings = QuantizerTraining(words=LEARNED_WEIGHT, seed=job.seed)
     settings = dataclasses.replace(settings, steps=job.steps or settings.steps)
     return guesses_of(material, _some(job, material), settings)
 
@@ -200,7 +197,7 @@ def prepare_guesses(job: Job, folder: str) -> int:
     one_thread()
     material = Material.open(Path(folder))
     rows = _some(job, material)
-    if len(unlabelled_clips(material.embedded(job.embedding), material, rows)):
+    if any_unlabelled(material, rows):
         _guesses(job, material)
     return 1
 
@@ -241,17 +238,18 @@ def _table(job: Job, material: Material) -> Iterator[Row]:
 def _taught_probe(job: Job, material: Material) -> Iterator[Row]:
     """A linear probe that learns from guesses as well: what is theirs, and what the codes'."""
     from hashing.training.events.probe import fit_probe
+    from hashing.training.events.self_training import with_guesses
 
     embedded, rows = material.embedded(job.embedding), _some(job, material)
-    unlabelled = unlabelled_clips(embedded, material, rows)
-    if not len(unlabelled):
+    if not any_unlabelled(material, rows):
         return
+    unlabelled = unlabelled_clips(embedded, material, rows)
     guesses, spent = _guesses(job, material)
     labels = material.label_sets().take(rows)
-    told = dataclasses.replace(labels, of=np.concatenate([labels.of, guesses.sets]))
     started = time.process_time()
     # In one version each: in all of them it would take as long as the networks.
-    both = np.concatenate([embedded.training[rows], unlabelled[guesses.rows]])[:, :1]
+    known = embedded.training[rows]
+    both, told = with_guesses(known[:, :1], labels, unlabelled[:, :1], guesses)
     probe = fit_probe(both, told, job.seed)
     spent += time.process_time() - started
     for ranking in of_probe(probe, embedded, job.bits, job.seed, "probe + guesses"):
@@ -346,7 +344,7 @@ def _text(job: Job, material: Material) -> Iterator[Row]:
     from hashing.events.words import WordVectors
 
     embedded, rows = material.embedded(job.embedding), _some(job, material)
-    found, _ = _learned(job, material, rows, material.taxonomy, words=WORDS)
+    found, _ = _learned(job, material, rows, material.taxonomy, words=LEARNED_WEIGHT)
     items = found.respond(embedded.database)
     packed = Codebooks(found.codebooks).encode(items)
     words = WordVectors(found.words, found.word_vectors) if found.words else None
@@ -432,8 +430,8 @@ def _packed(found: Any, items: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]
 # Systems that learn from labels, and their settings.
 SYSTEMS: dict[str, dict[str, Any]] = {
     "DQN": {},
-    "DQN + words": {"words": WORDS},
-    "DQN + words + guesses": {"words": WORDS, "guesses": True},
+    "DQN + words": {"words": LEARNED_WEIGHT},
+    "DQN + words + guesses": {"words": LEARNED_WEIGHT, "guesses": True},
     "DTQ": {"system": "dtq"},
     "OrthoHash": {"system": "orthohash"},
 }

@@ -52,6 +52,12 @@ class Embedded:
         """With some of the training clips only."""
         return dataclasses.replace(self, training=self.training[training])
 
+    def coded(self) -> Floats:
+        """What codebooks are fitted to: the database; a small one with all versions of training."""
+        if len(self.database) >= CENTROIDS:
+            return self.database
+        return np.concatenate([self.database, self.training.reshape(-1, self.database.shape[1])])
+
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
@@ -122,11 +128,8 @@ class _NotFittedError(ValueError):
 
 def _by_parts(name: str, embedded: Embedded, bits: int, seed: int) -> Iterator[Ranking]:
     items, started = embedded.database, time.process_time()
-    known = items
-    if len(items) < CENTROIDS:  # with the training clips, in all versions
-        known = np.concatenate([items, embedded.training.reshape(-1, items.shape[1])])
     try:
-        fit = (fit_pq if name == "PQ" else fit_opq)(known, bits // 8, seed)
+        fit = (fit_pq if name == "PQ" else fit_opq)(embedded.coded(), bits // 8, seed)
     except ValueError as error:
         raise _NotFittedError(str(error)) from None
     fitted = time.process_time()

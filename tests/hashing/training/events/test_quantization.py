@@ -330,14 +330,15 @@ def test_codebooks_are_those_of_what_is_to_be_coded() -> None:
 
 def test_a_batch_has_all_labels_alike_often_or_all_clips() -> None:
     of = np.repeat([0, 1, 3], [3, 1000, 30])  # no clip of set 2
+    labels = dataclasses.replace(label_sets(("a", "b", "c", "d")), of=of)
     rng = np.random.default_rng(1)
     how = changed(batch=600)
-    rows = _drawn(of, dataclasses.replace(how, even=True), rng)
+    rows = _drawn(labels, dataclasses.replace(how, even=True), rng)
     counts = np.bincount(of[rows], minlength=4)
     assert (np.abs(counts[[0, 1, 3]] - 200) < 50).all()
     assert counts[2] == 0
     assert set(rows[of[rows] == 0].tolist()) == {0, 1, 2}
-    plainly = np.bincount(of[_drawn(of, how, rng)], minlength=4)
+    plainly = np.bincount(of[_drawn(labels, how, rng)], minlength=4)
     assert plainly[0] <= 3
     assert plainly[1] > 500
 
