@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 
 from hashing.decoder import Decoder
-from pipelines import io
 from pipelines.answers import Query
 from pipelines.event_clips import Clips, open_clips
 from pipelines.event_search import EventAnswer, EventOptions, ask_files
@@ -25,6 +24,7 @@ from pipelines.query_parts import (
     failure,
     prepare,
     read_queries,
+    summary_text,
 )
 from pipelines.runner import make_pipeline_options
 from pipelines.versions import open_manifest
@@ -114,7 +114,8 @@ def search_many(options: EventOptions, beam_args: Sequence[str]) -> int:
         "wall_s": round(time.time() - started, 3),
     }
     finish(options.out, summary)
-    print(json.dumps(summary) if options.json else _as_text(summary))
+    counted = f"{summary['answered']} answered"
+    print(json.dumps(summary) if options.json else summary_text(summary, counted))
     return 1 if failed else 0
 
 
@@ -125,13 +126,3 @@ def _of_query(answer: EventAnswer) -> dict[str, Any]:
         "guess": guess["label"],
         "guess_share": guess["share"],
     }
-
-
-def _as_text(summary: dict[str, Any]) -> str:
-    lines = [
-        f"{summary['out']}: {summary['queries']} queries in {summary['wall_s']:.1f} s",
-        f"  {summary['answered']} answered, {summary['failed']} that could not be asked",
-    ]
-    if summary["failed"]:
-        lines.append(f"  the reasons stand in {io.join(summary['out'], 'failures')}")
-    return "\n".join(lines)

@@ -20,7 +20,6 @@ from typing import Any
 import pyarrow as pa
 
 from hashing.decoder import Decoder
-from pipelines import io
 from pipelines.answers import Query, ask
 from pipelines.duplication.collapse import groups_digest, open_groups
 from pipelines.job_folder import finish
@@ -35,6 +34,7 @@ from pipelines.query_parts import (
     failure,
     prepare,
     read_queries,
+    summary_text,
 )
 from pipelines.runner import make_pipeline_options
 
@@ -83,7 +83,8 @@ def look_up_many(options: LookupOptions, beam_args: Sequence[str]) -> int:
         "wall_s": round(time.time() - started, 3),
     }
     finish(options.out, summary)
-    print(json.dumps(summary) if options.json else _as_text(summary))
+    counted = f"{summary['matched']} with a match, {summary['unmatched']} without"
+    print(json.dumps(summary) if options.json else summary_text(summary, counted))
     return 0
 
 
@@ -149,14 +150,3 @@ class LookupJob(QueryJob):
             for match in answer.matches
         ]
         return Answered(pa.Table.from_pylist(rows, schema=schema), failures, told)
-
-
-def _as_text(summary: dict[str, Any]) -> str:
-    lines = [
-        f"{summary['out']}: {summary['queries']} queries in {summary['wall_s']:.1f} s",
-        f"  {summary['matched']} with a match, {summary['unmatched']} without, "
-        f"{summary['failed']} that could not be asked",
-    ]
-    if summary["failed"]:
-        lines.append(f"  the reasons stand in {io.join(summary['out'], 'failures')}")
-    return "\n".join(lines)

@@ -8,6 +8,7 @@ import difflib
 import math
 import os
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
 from hashing.errors import UsageError
 
@@ -70,6 +71,13 @@ from 0 to 1, got 7
             self.problems.append(f"{flag}: must be a number, got {value!r}")
             return low
         return self._within(flag, number, low, high)
+
+    def folder(self, flag: str, path: str) -> None:
+        """Notes a path that is a file and no folder: that would show after hours of work."""
+        from pipelines import io
+
+        if path and io.exists(path) and not io.is_dir(path):
+            self.problems.append(f"{flag}: {path} is a file; name a folder")
 
     def finish(self) -> None:
         """Raises: UsageError with everything that was found, each naming its flag."""
@@ -191,6 +199,17 @@ def _unknown_to_beam(flags: Sequence[str]) -> list[str]:
     for options in {str(cls): cls for cls in PipelineOptions.__subclasses__()}.values():
         options._add_argparse_args(parser)
     return list(parser.parse_known_args(list(flags))[1])
+
+
+def short_path(path: str) -> str:
+    """A path by its last two parts: what a file is, and not where it was on one machine.
+
+    Catalogues mostly have one name: that of their folder tells them apart.
+
+    >>> short_path("/data/clips/labels.csv")
+    'clips/labels.csv'
+    """
+    return str(Path(*Path(path).absolute().parts[-2:]))
 
 
 def first_named(arguments: Sequence[str], kinds: Collection[str]) -> str | None:

@@ -265,6 +265,21 @@ def answer_part(job: QueryJob, part: int, opened: Any, decoder: Decoder) -> None
     parquet.write_table(job.part_path("matches", part), found.matches, metadata=metadata)
 
 
+def summary_text(summary: Mapping[str, Any], counted: str) -> str:
+    """What a run came to, for people.
+
+    Args:
+      counted: what became of the queries.
+    """
+    lines = [
+        f"{summary['out']}: {summary['queries']} queries in {summary['wall_s']:.1f} s",
+        f"  {counted}, {summary['failed']} that could not be asked",
+    ]
+    if summary["failed"]:
+        lines.append(f"  the reasons stand in {io.join(summary['out'], 'failures')}")
+    return "\n".join(lines)
+
+
 def failure(query_id: str, uri: str, error: str, message: str) -> dict[str, str]:
     """A row of a query that could not be asked."""
     return {

@@ -21,7 +21,7 @@ from hashing.models import Model
 from pipelines.catalog import read_catalog
 from pipelines.evaluation.artists.folds import FOLD, check_folds, read_folds, write_folds
 from pipelines.evaluation.artists.labels import main_genres, read_labels, texts_of
-from pipelines.options import Checker
+from pipelines.options import Checker, short_path
 from pipelines.train import require
 
 if TYPE_CHECKING:
@@ -311,8 +311,7 @@ def cleaning(labels: Labels) -> list[str]:
 
 def _command(args: argparse.Namespace, paths: Sequence[str], column: str, seed: int) -> str:
     """The command for the model card; names of files and not where they were on one machine."""
-    # Catalogues mostly have one name: that of their folder tells them apart.
-    shown = [str(Path(*Path(path).absolute().parts[-2:])) for path in paths]
+    shown = [short_path(path) for path in paths]
     command: list[Any] = ["hashbeam", "train", "artist", "--catalog", shown[0]]
     command += ["--more", *shown[1:]] if shown[1:] else []
     command += ["--labels", column]

@@ -14,7 +14,7 @@ import pyarrow as pa
 from hashing.errors import CatalogError, UsageError
 from pipelines.catalog import read_catalog
 from pipelines.clip_labels import label_column, labels_of
-from pipelines.options import Checker
+from pipelines.options import Checker, short_path
 from pipelines.train import require
 
 if TYPE_CHECKING:
@@ -122,10 +122,9 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
 
 
 def out_folder(checker: Checker) -> str:
-    """``--out``, which must not be a file: that would show after hours of training."""
+    """``--out``."""
     out = checker.text("--out")
-    if Path(out).is_file():
-        checker.problems.append(f"--out: {out} is a file; name a folder")
+    checker.folder("--out", out)
     return out
 
 
@@ -187,7 +186,7 @@ def source_of(
     table = table.take(rows)
     column = "" if labels == "" else label_column(table, path, labels, required=False)
     told = labels_of(table, column) if column else [()] * len(rows)
-    name = str(Path(*Path(path).absolute().parts[-2:]))
+    name = short_path(path)
     return Source(name, table["track_id"].to_pylist(), table["uri"].to_pylist(), told)
 
 
@@ -212,12 +211,8 @@ def log(line: str) -> None:
 
 def _command(args: argparse.Namespace, settings: dict[str, Any]) -> str:
     """The command for the model card; names of files and not where they were on one machine."""
-
-    def short(paths: Sequence[str]) -> list[str]:
-        return [str(Path(*Path(path).absolute().parts[-2:])) for path in paths]
-
-    parts = ["hashbeam", "train", "clips", "--catalog", *short(args.catalog)]
-    parts += ["--unlabelled", *short(args.unlabelled)] if args.unlabelled else []
+    parts = ["hashbeam", "train", "clips", "--catalog", *map(short_path, args.catalog)]
+    parts += ["--unlabelled", *map(short_path, args.unlabelled)] if args.unlabelled else []
     parts += ["--labels", args.labels] if args.labels else []
     parts += ["--leave-out", *args.leave_out] if args.leave_out else []
     parts += ["--encoder", Path(args.encoder).name] if args.encoder else []

@@ -165,8 +165,7 @@ def options_from(args: argparse.Namespace) -> StudyOptions:
         json=args.json,
         quiet=args.quiet,
     )
-    if out and io.exists(out) and not io.is_dir(out):
-        checker.problems.append(f"--out: {out} is a file; name a folder")
+    checker.folder("--out", out)
     checker.finish()
     return options
 

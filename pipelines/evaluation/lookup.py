@@ -10,7 +10,6 @@ from pathlib import Path
 from hashing.conditions import Condition
 from hashing.errors import UsageError
 from hashing.search import PROBES
-from pipelines import io
 from pipelines.evaluation.options import EvaluateOptions
 from pipelines.options import Checker, add_job_arguments, key_bits, workers
 
@@ -174,8 +173,7 @@ def options_from(args: argparse.Namespace) -> EvaluateOptions:
         quiet=args.quiet,
         progress=args.progress,
     )
-    if options.out and io.exists(options.out) and not io.is_dir(options.out):
-        checker.problems.append(f"--out: {options.out} is a file; name a folder")
+    checker.folder("--out", options.out)
     checker.finish()
     return options
 

@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Sequence
 
 from hashing.models import DEFAULT_ARTIST_MODEL
-from pipelines import io
 from pipelines.disambiguation.options import MAX_FAILURES
 from pipelines.evaluation.artists.folds import FILE, FOLD, folds_beside
 from pipelines.options import Checker, add_job_arguments, workers
@@ -166,8 +165,7 @@ def options_from(args: argparse.Namespace) -> ArtistOptions:
         quiet=args.quiet,
         progress=args.progress,
     )
-    if options.out and io.exists(options.out) and not io.is_dir(options.out):
-        checker.problems.append(f"--out: {options.out} is a file; name a folder")
+    checker.folder("--out", options.out)
     checker.finish()
     return options
 

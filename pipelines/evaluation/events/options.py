@@ -7,7 +7,6 @@ import dataclasses
 
 from hashing.events.features import CLIP, CODE_BITS
 from hashing.models import DEFAULT_CLIP_MODEL
-from pipelines import io
 from pipelines.options import Checker, add_job_arguments, workers
 
 BITS = (8, 16, 24, 32, 64)
@@ -134,9 +133,9 @@ def options_from(args: argparse.Namespace) -> EventsOptions:
         quiet=args.quiet,
         progress=args.progress,
     )
-    for flag, folder in (("--out", out), ("--work", options.work)):
-        if out and io.exists(folder) and not io.is_dir(folder):
-            checker.problems.append(f"{flag}: {folder} is a file; name a folder")
+    if out:
+        checker.folder("--out", out)
+        checker.folder("--work", options.work)
     checker.finish()
     return options
 

@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 
 from hashing.models import DEFAULT_SEQUENCE_MODEL
-from pipelines import io
 from pipelines.options import Checker, add_job_arguments, workers
 
 
@@ -91,8 +90,8 @@ def options_from(args: argparse.Namespace) -> MidiOptions:
         quiet=args.quiet,
         progress=args.progress,
     )
-    for flag, folder in (("--out", out), ("--work", options.work)):
-        if out and io.exists(folder) and not io.is_dir(folder):
-            checker.problems.append(f"{flag}: {folder} is a file; name a folder")
+    if out:
+        checker.folder("--out", out)
+        checker.folder("--work", options.work)
     checker.finish()
     return options
