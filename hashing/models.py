@@ -76,6 +76,14 @@ class Model:
         return self.path.name
 
     @property
+    def reference(self) -> str:
+        """What `load_model` finds it by on another machine, which may have this package elsewhere.
+
+        The name of a shipped model; otherwise the folder, which has to be there as well.
+        """
+        return self.name if self.path.parent == PRETRAINED else str(self.path.absolute())
+
+    @property
     def graphs(self) -> list[str]:
         """Names of the graphs."""
         return sorted(path.stem for path in self.path.glob("*.onnx"))

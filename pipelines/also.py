@@ -118,8 +118,8 @@ def _model_beside(name: str, made_by: Mapping[str, str], model: str | None) -> M
 
 
 def folders_of(beside: Mapping[str, Model]) -> dict[str, str]:
-    """The folders of models, by kind."""
-    return {name: str(model.path) for name, model in beside.items()}
+    """What workers find models by, by kind."""
+    return {name: model.reference for name, model in beside.items()}
 
 
 def add_moved_models(add: Callable[..., Any]) -> None:

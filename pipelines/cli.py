@@ -147,6 +147,7 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[ModuleType, argparse.Nam
     )
     module.add_arguments(parser)
     own_flags = [flag for action in parser._actions for flag in action.option_strings]
+    arguments, spaced = _set_aside(arguments, own_flags)
     if verb.beam_flags and any(not action.option_strings for action in parser._actions):
         arguments = _joined(arguments, own_flags)
     # Of several positionals the last may be a list, which would be taken for empty where a flag
@@ -154,6 +155,7 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[ModuleType, argparse.Nam
     mixed = sum(not action.option_strings for action in parser._actions) > 1
     read = parser.parse_known_intermixed_args if mixed else parser.parse_known_args
     args, leftover = read(list(arguments))
+    leftover += spaced
     args.verb = name
     problems = unknown_flags(leftover, own_flags, beam=verb.beam_flags)
     if problems:
@@ -163,7 +165,29 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[ModuleType, argparse.Nam
         except UsageError as error:
             problems.append(str(error))
         raise UsageError("; ".join(problems) + f"; see hashbeam {name} --help")
+    if leftover:
+        from pipelines.places import settle_places
+        from pipelines.runner import runs_elsewhere
+
+        if runs_elsewhere(leftover):
+            settle_places(args)
     return module, args, leftover
+
+
+def _set_aside(arguments: Sequence[str], own_flags: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments without foreign flags whose values hold spaces, and these.
+
+    argparse takes ``--environment_config={"command": "boot"}`` for a file because of its space.
+
+    >>> _set_aside(["--index=my index", "--json_flag=a b", "c d.mp3"], ["--index"])
+    (['--index=my index', 'c d.mp3'], ['--json_flag=a b'])
+    """
+    foreign = [
+        word
+        for word in arguments
+        if word.startswith("--") and " " in word and word.split("=")[0] not in own_flags
+    ]
+    return [word for word in arguments if word not in foreign], foreign
 
 
 def _joined(arguments: Sequence[str], own_flags: Sequence[str]) -> list[str]:

@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
+import grpc
 from apache_beam.options.pipeline_options import (
     DirectOptions,
     PipelineOptions,
+    PortableOptions,
     SetupOptions,
     StandardOptions,
 )
@@ -38,6 +40,9 @@ _OURS: dict[str, type[HashbeamError]] = {
 # The error of a worker in another process comes back as the text of its traceback only.
 _RAISED = re.compile(rf"^hashing\.errors\.({'|'.join(_OURS)}): (.*)$", re.MULTILINE)
 _WHILE = re.compile(r" \[while running '.*'\]$")  # Beam adds the name of the step
+_ENDED = re.compile(r"failed in state (\w+): ?(.*)", re.DOTALL)  # of Beam's portable runner
+_AGAIN = "the same command goes on from the finished parts"
+MOST_TOLD = 300  # characters of what a runner says; its log has the rest
 _DIED = ("Channel closed prematurely", "Worker subprocess exited")
 
 
@@ -74,6 +79,16 @@ def _spellings(names: Sequence[str]) -> set[str]:
     return whole | {name.removesuffix("runner") for name in whole}
 
 
+def runs_elsewhere(beam_args: Sequence[str]) -> bool:
+    """Whether these flags of Beam name a runner that is not the local engine.
+
+    >>> runs_elsewhere(["--runner=DirectRunner"]), runs_elsewhere(["--runner", "FlinkRunner"])
+    (False, True)
+    """
+    runner = PipelineOptions(list(beam_args)).view_as(StandardOptions).runner
+    return runner is not None and runner not in LOCAL_RUNNERS
+
+
 def is_local(options: PipelineOptions) -> bool:
     """Whether these options mean the local engine."""
     return bool(options.view_as(StandardOptions).runner == "FnApiRunner")
@@ -99,8 +114,10 @@ def run_pipeline(build: Callable[[beam.Pipeline], Any], options: PipelineOptions
         except Exception as error:
             if "RuntimeError: KeyboardInterrupt" in f"{type(error).__name__}: {error}":
                 raise KeyboardInterrupt from error  # Beam makes an error of anything in a step
-            died = any(sign in str(error) for sign in _DIED)
+            died = is_local(options) and any(sign in str(error) for sign in _DIED)
             plain = workers.died() if died else plain_error(error)
+            if plain is None and not is_local(options):
+                plain = _failed_elsewhere(error, options)
             if plain is None:
                 raise
             raise plain from error
@@ -121,6 +138,22 @@ def plain_error(error: BaseException) -> HashbeamError | None:
         return None
     name, message = raised[-1]
     return _OURS[name](_WHILE.sub("", message))
+
+
+def _failed_elsewhere(error: Exception, options: PipelineOptions) -> HashbeamError | None:
+    """What a runner that is not ours says of a job that it gave up; None where it is a defect."""
+    ended = _ENDED.search(str(error))
+    if isinstance(error, grpc.FutureTimeoutError):
+        where = options.view_as(PortableOptions).job_endpoint
+        return HashbeamError(f"no job server answers at {where}: start it, or mend --job_endpoint")
+    if isinstance(error, grpc.RpcError):
+        return HashbeamError(f"the runner does not answer any more: {error.details()}; {_AGAIN}")
+    if not isinstance(error, RuntimeError) or ended is None:
+        return None
+    first = next(iter(ended[2].splitlines()), "")[:MOST_TOLD].strip()
+    return HashbeamError(
+        f"the runner ended the job as {ended[1]}: {first or 'see its log'}; {_AGAIN}"
+    )
 
 
 def _runner(options: PipelineOptions, workers: Workers) -> FnApiRunner | None:

@@ -122,7 +122,7 @@ class Cluster:
             "--runner=PortableRunner",
             f"--job_endpoint={self.job_endpoint}",
             "--environment_type=PROCESS",
-            f"--environment_config={json.dumps(environment)}",
+            f"--environment_config={json.dumps(environment, separators=(',', ':'))}",
             f"--parallelism={parallelism}",
             f"--environment_cache_millis={WORKER_KEPT_MS}",
         ]
@@ -249,6 +249,7 @@ class Cluster:
         with open(self.folder / f"{name}.log", "ab") as log:
             self._processes[name] = subprocess.Popen(
                 command,
+                cwd=self.folder,  # where workers leave their options
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -298,6 +299,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", help="for logs and settings (a temporary one)")
     parser.add_argument("--downloads", default=DOWNLOADS, help="what `make flink` brought")
     args = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
         folder = args.folder or stack.enter_context(
             tempfile.TemporaryDirectory(prefix="hashbeam-flink-")

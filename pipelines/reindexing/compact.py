@@ -131,7 +131,7 @@ def take_over(
         sources=tuple((source.index, source.manifest.version) for source in sources),
         decodes=False,
     )
-    return IndexJob(work, str(hasher.model.path), hasher.quantizer, key_bits, 1.0, beside)
+    return IndexJob(work, hasher.model.reference, hasher.quantizer, key_bits, 1.0, beside)
 
 
 def _compacted(

@@ -225,7 +225,7 @@ class _Work:
             self.parent,
             lambda receipts: self._finish(receipts, beside),
             options.bounds,
-            IndexJob(job, str(new.model.path), new.quantizer, None, 1.0, folders_of(beside)),
+            IndexJob(job, new.model.reference, new.quantizer, None, 1.0, folders_of(beside)),
             pipeline_options,
             self._compare,
         )

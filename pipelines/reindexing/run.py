@@ -88,7 +88,7 @@ def _work(
             parent.compared == "embeddings",
             ((options.index, parent.version),),
         ),
-        str(hasher.model.path),
+        hasher.model.reference,
         hasher.quantizer,
         parent.key_bits,
         max_failures=1.0,  # the gates say what is too much
