@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import importlib
 import importlib.metadata
+import json
 import logging
 import os
 import signal
@@ -24,6 +25,7 @@ from typing import NoReturn
 
 from hashing.errors import CatalogError, HashbeamError, UsageError
 from pipelines.options import unknown_flags
+from pipelines.sent_away import SentAwayError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_STOPPED = 1, 2, 130, 143
 
@@ -209,7 +211,18 @@ def _joined(arguments: Sequence[str], own_flags: Sequence[str]) -> list[str]:
 
 def _run(name: str, arguments: Sequence[str]) -> int:
     module, args, beam_args = parse(name, arguments)
-    return int(module.run(args, beam_args))
+    if not getattr(args, "detach", False):
+        return int(module.run(args, beam_args))
+    from pipelines.detached import command_flag, send_nothing
+
+    try:
+        status = int(module.run(args, [*beam_args, command_flag(args)]))
+        send_nothing(beam_args)
+    except SentAwayError as sent:
+        told = {"sent": True, "job": sent.job, "template": sent.template or None}
+        print(json.dumps(told) if args.json else f"hashbeam {name}: {sent.told()}")
+        return 0
+    return status
 
 
 def _overview() -> str:

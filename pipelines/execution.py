@@ -86,8 +86,9 @@ def execute(
         job, pipeline_options = work.job, work.pipeline_options
         assert job is not None
         assert pipeline_options is not None
-        with follow_run(run, job.count_pieces, work.verb, quiet=how.quiet, asked=how.progress):
-            run_pipeline(lambda pipeline: pipeline | "index" >> job, pipeline_options)
+        if not job.is_done():
+            with follow_run(run, job.count_pieces, work.verb, quiet=how.quiet, asked=how.progress):
+                run_pipeline(lambda pipeline: pipeline | "index" >> job, pipeline_options)
     receipts = run.receipts()
     parts = part_receipts(run, receipts)
     manifest, built = work.finish(receipts)

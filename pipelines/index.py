@@ -38,7 +38,12 @@ from pipelines.index_options import IndexOptions, add_also_arguments, index_opti
 from pipelines.lock import IndexLock
 from pipelines.metrics_text import RunMetrics, add_metrics_argument
 from pipelines.opened import embedding_dimensions
-from pipelines.options import MAX_TRACK_HOURS, add_decode_arguments, add_job_arguments
+from pipelines.options import (
+    MAX_TRACK_HOURS,
+    add_decode_arguments,
+    add_detach_argument,
+    add_job_arguments,
+)
 from pipelines.parts import HashJob, count_parts, write_parts
 from pipelines.runner import make_pipeline_options
 from pipelines.runs import AlreadyPublishedError, Receipt, prepare_run
@@ -88,6 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_gate_arguments(parser, parent=False)
     add_metrics_argument(parser)
     add_decode_arguments(parser)
+    add_detach_argument(parser)
     add_job_arguments(parser)
 
 

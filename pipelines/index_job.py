@@ -70,7 +70,7 @@ class IndexJob(QuantizerByName, beam.PTransform[Any, Any]):
         missing = [part for part in run.plan.parts if part_name(part) not in done]
         edits = [piece for piece in range(run.plan.n_edits) if edit_name(piece) not in done]
         if edits:
-            _ = (
+            edited = (
                 pbegin
                 | "edits" >> beam.Create(edits, reshuffle=False)
                 # Moves one number for each 64 files of tracks.
@@ -84,13 +84,28 @@ class IndexJob(QuantizerByName, beam.PTransform[Any, Any]):
             | "spread parts" >> beam.Reshuffle()
             | "hash" >> beam.ParDo(HashParts(self.job, self.model, self.beside))
         )
-        return (
+        built = (
             pbegin
             | "once" >> beam.Create([run], reshuffle=False)
             # The names of the parts (a few bytes each) hold it back until all are hashed.
             | "segments" >> beam.FlatMap(self._segments, beam.pvalue.AsList(hashed))
-            | "tables" >> BuildTables(run, self.model, self.quantizer, self.key_bits)
+            | "tables" >> self._tables()
         )
+        return (built, edited) | "done" >> beam.Flatten() if edits else built
+
+    def is_done(self) -> bool:
+        """Whether every piece of work has its receipt: then there is nothing to run."""
+        run = self.job.run
+        done = run.receipts()
+        names = [part_name(part) for part in run.plan.parts]
+        names += [edit_name(piece) for piece in range(run.plan.n_edits)]
+        if any(name not in done for name in names):
+            return False
+        segments = read_segments(run, done) if run.plan.n_parts else []
+        return self._tables().is_built(segments, done)
+
+    def _tables(self) -> BuildTables:
+        return BuildTables(self.job.run, self.model, self.quantizer, self.key_bits)
 
     def count_pieces(self, parts: Mapping[str, Receipt]) -> int:
         """Pieces of work of the run, each of which leaves a receipt.

@@ -21,6 +21,10 @@ from pipelines.versions import is_temporary
 _PLAN, _RUN = "plan.json", "run.json"
 
 
+class FinishedError(HashbeamError):
+    """What a command was to make is there already, and whole."""
+
+
 def claim(
     out: str, format_version: int, identity: Sequence[Any], *, results: str, others: str
 ) -> None:
@@ -45,7 +49,7 @@ def claim(
     elif plan != wanted:
         raise HashbeamError(f"{out} holds {others}: name a new folder with --out")
     if io.exists(io.join(out, _RUN)):
-        raise HashbeamError(f"{out} holds all {results} already: name a new folder with --out")
+        raise FinishedError(f"{out} holds all {results} already: name a new folder with --out")
 
 
 def finish(out: str, summary: Mapping[str, Any]) -> None:

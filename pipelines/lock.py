@@ -50,10 +50,14 @@ class LockHolder(Record):
     format_version: int = FORMAT_VERSION
 
 
+class LockedError(HashbeamError):
+    """Another writer holds the lock."""
+
+
 class IndexLock:
     """Holds the lock of an index while the block runs, and renews its lease from a thread.
 
-    Raises: HashbeamError on entering where another writer holds it, naming host, process and
+    Raises: LockedError on entering where another writer holds it, naming host, process and
         since when.
 
     >>> import tempfile
@@ -118,7 +122,7 @@ class IndexLock:
             if taken is not None:
                 return taken
             holder, stamp = self._read()  # another one was quicker
-        raise HashbeamError(self._refusal(holder))
+        raise LockedError(self._refusal(holder))
 
     def _renew(self) -> None:
         while not self._stop.wait(self._lease_s / 3):  # two renewals may fail before it lapses

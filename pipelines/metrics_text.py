@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from hashing.errors import HashbeamError, UsageError
 from pipelines import io
 from pipelines.counters import COUNTERS, Counter
+from pipelines.sent_away import SentAwayError
 from pipelines.summary import Summary
 
 Labels = tuple[tuple[str, str], ...]
@@ -179,7 +180,7 @@ class RunMetrics:
         return self
 
     def __exit__(self, kind: object, error: object, _: object) -> None:
-        if not self._path:
+        if not self._path or isinstance(error, SentAwayError):  # whoever finishes it will tell
             return
         try:
             self.write(None if kind else self._summary)

@@ -139,6 +139,16 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     add_output_arguments(parser)
 
 
+def add_detach_argument(parser: argparse.ArgumentParser) -> None:
+    """The flag of verbs that can be sent and not waited for."""
+    parser.add_argument(
+        "--detach",
+        action="store_true",
+        help="send the job to its --runner and end: the job's last step, on a worker, finishes "
+        "what this command is for",
+    )
+
+
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that say what is printed."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

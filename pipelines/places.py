@@ -10,7 +10,9 @@ from pipelines.stores import is_remote
 
 # Flags of all jobs whose values workers open.
 FOLDERS = ("out", "index", "indexes", "duplicates", "midi", "previous")
-MODELS = ("model", "artist_model", "sequence_model")
+# These the launcher reads itself, and with --detach the last step again.
+FILES = ("catalog", "queries", "review", "opt_out_file")
+MODELS = ("model", "old_model", "artist_model", "sequence_model")
 
 
 def settle_places(args: argparse.Namespace) -> None:
@@ -23,7 +25,7 @@ def settle_places(args: argparse.Namespace) -> None:
     >>> args.out == os.path.abspath("music.index"), args.index, args.model
     (True, 'gs://b/i', 'contrastive')
     """
-    for name in FOLDERS:
+    for name in (*FOLDERS, *FILES):
         value = getattr(args, name, None)
         if isinstance(value, list):
             setattr(args, name, [_absolute(one) for one in value])

@@ -27,6 +27,7 @@ from pipelines.options import (
     MAX_TRACK_HOURS,
     Checker,
     add_decode_arguments,
+    add_detach_argument,
     add_job_arguments,
     workers,
 )
@@ -93,6 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_gate_arguments(parser)
     add_metrics_argument(parser)
     add_decode_arguments(parser)
+    add_detach_argument(parser)
     add_job_arguments(parser)
 
 

@@ -27,6 +27,7 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from hashing import errors
 from hashing.errors import HashbeamError, UsageError
+from pipelines.detached import check_detached, command_of, send
 from pipelines.workers import Workers
 
 LOCAL_RUNNERS = ("DirectRunner", "BundleBasedDirectRunner", "FnApiRunner")
@@ -66,10 +67,12 @@ def make_pipeline_options(workers: int, beam_args: Sequence[str]) -> PipelineOpt
     if standard.runner is None or standard.runner in LOCAL_RUNNERS:
         standard.runner = "FnApiRunner"
         options.view_as(DirectOptions).direct_num_workers = workers
+        check_detached(options, local=True)
         return options
     known = StandardOptions.KNOWN_RUNNER_NAMES
     if "." not in standard.runner and standard.runner.lower() not in _spellings(known):
         raise UsageError(f"--runner: Beam has no {standard.runner}; use one of {', '.join(known)}")
+    check_detached(options, local=False)
     return options
 
 
@@ -98,14 +101,17 @@ def run_pipeline(build: Callable[[beam.Pipeline], Any], options: PipelineOptions
     """Builds a pipeline, runs it, and waits for its end.
 
     Args:
-        build: adds the transforms to an empty pipeline.
+        build: adds the transforms to an empty pipeline; gives the collection of what is done.
         options: from `make_pipeline_options`.
 
-    Raises: the HashbeamError that a worker raised, also where only its text came back;
-        HashbeamError where a worker process died.
+    Raises: SentAwayError where the job is not waited for (`pipelines.detached`); the HashbeamError
+        that a worker raised, also where only its text came back; HashbeamError where a worker
+        process died, or the runner gave the job up.
     """
     with _quiet_threads(), Workers() as workers:
         try:
+            if (command := command_of(options)) is not None:
+                send(build, options, command)
             pipeline = beam.Pipeline(runner=_runner(options, workers), options=options)
             build(pipeline)
             with workers.guard():

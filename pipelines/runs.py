@@ -17,6 +17,7 @@ from typing import Any
 from hashing.errors import HashbeamError, IndexFormatError
 from pipelines import io
 from pipelines.io import FileInfo
+from pipelines.job_folder import FinishedError
 from pipelines.publication import finish_publication
 from pipelines.records import Record
 from pipelines.versions import (
@@ -33,7 +34,7 @@ from pipelines.versions import (
 )
 
 
-class AlreadyPublishedError(HashbeamError):
+class AlreadyPublishedError(FinishedError):
     """The run was killed after it had published: nothing is left to do."""
 
 
@@ -252,7 +253,10 @@ def _refuse_published(index: str, published: str, plan: Plan) -> None:
             raise AlreadyPublishedError(
                 f"{index} is finished: this run had published version {published} already"
             )
-    raise HashbeamError(
+    manifest = open_manifest(index, published)
+    same = manifest.catalog_digest == plan.catalog_digest
+    same = same and manifest.model["digest"] == plan.model_digest
+    raise (FinishedError if same else HashbeamError)(
         f"{index} holds a published index (version {published}); bring it up to date with "
         f"`hashbeam reindex --index {index}`, or name another folder"
     )

@@ -13,6 +13,7 @@ from pipelines.options import (
     Checker,
     LookupOptions,
     add_decode_arguments,
+    add_detach_argument,
     add_job_arguments,
     workers,
 )
@@ -66,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="longer queries fail (%(default)s)",
     )
     add_decode_arguments(parser)
+    add_detach_argument(parser)
     add_job_arguments(parser)
 
 
@@ -81,6 +83,8 @@ def options_from(args: argparse.Namespace) -> LookupOptions:
         checker.problems.append("--out: is needed with --queries")
     if args.out and not args.queries:
         checker.problems.append("--out: goes with --queries; answers to files are printed")
+    if args.detach and not args.queries:
+        checker.problems.append("--detach: goes with --queries; files are answered at once")
     options = LookupOptions(
         index=index,
         files=tuple(args.files),

@@ -228,6 +228,11 @@ class BuildTables(QuantizerByName, beam.PTransform[Any, Any]):
             >> beam.Map(self._build, beam.pvalue.AsList(segments), beam.pvalue.AsList(spilled))
         )
 
+    def is_built(self, segments: Sequence[SegmentCodes], done: Mapping[str, Receipt]) -> bool:
+        """Whether all shards of these segments have receipts."""
+        bits = self._key_bits(segments)
+        return all(next(self._unbuilt(one, bits, done), None) is None for one in segments)
+
     def _key_bits(self, segments: Sequence[SegmentCodes]) -> int:
         return self.key_bits or choose_key_bits(segments, self.quantizer)
 

@@ -13,6 +13,7 @@ from pipelines.options import (
     MAX_TRACK_HOURS,
     Checker,
     add_decode_arguments,
+    add_detach_argument,
     add_job_arguments,
     workers,
 )
@@ -154,6 +155,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="longer tracks fail (%(default)s)",
     )
     add_decode_arguments(parser)
+    add_detach_argument(parser)
     add_job_arguments(parser)
 
 

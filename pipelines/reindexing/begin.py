@@ -13,6 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipelines.changes.classes import Asked, Changes
 from pipelines.changes.job import find_changes_on_beam
 from pipelines.changes.memory import find_changes
+from pipelines.detached import command_of
 from pipelines.gather import forget_failures
 from pipelines.gating.bounds import DEFAULT_BOUNDS, Bounds
 from pipelines.job_folder import remove_temporary
@@ -106,7 +107,9 @@ def look_for_changes(
         folder: of a run, for what a Beam job leaves; "": in one process whatever the size.
     """
     tracks = max(catalog.num_rows, sum(segment.tracks for segment in manifest.segments))
-    if folder and (tracks > TRACKS_IN_MEMORY or not is_local(pipeline_options)):
+    apart = tracks > TRACKS_IN_MEMORY or not is_local(pipeline_options)
+    # A command that sends one job and ends cannot wait for another one before.
+    if folder and apart and command_of(pipeline_options) is None:
         return find_changes_on_beam(index, manifest, catalog, folder, pipeline_options, asked)
     return find_changes(index, manifest, catalog, asked)
 
