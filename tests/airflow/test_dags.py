@@ -6,6 +6,8 @@ import ast
 import json
 import re
 import shutil
+import socket
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 from airflow.dag_processing.dagbag import BundleDagBag
 from airflow.providers.apache.beam.operators.beam import BeamRunPythonPipelineOperator
 from airflow.providers.google.cloud.operators.dataflow import DataflowStartFlexTemplateOperator
-from airflow.sdk import DAG, BaseSensorOperator
+from airflow.sdk import DAG, BaseHook, BaseSensorOperator, Variable
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
@@ -250,13 +252,12 @@ def test_a_mistake_in_a_dag_is_told(tmp_path: Path, mistake: str):
 def test_nothing_is_asked_of_airflow_or_the_network_while_parsing(
     engine: str, monkeypatch: pytest.MonkeyPatch
 ):
-    import socket
-
-    from airflow.sdk import BaseHook, Variable
-
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("asked while parsing")
 
+    # Modules beside the DAGs are parsed anew, too.
+    for name in [name for name in sys.modules if name.startswith("hashbeam_")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(Variable, "get", refuse)
     monkeypatch.setattr(BaseHook, "get_connection", refuse)
