@@ -25,11 +25,18 @@ BENCHMARKS ?= $(sort $(wildcard tests/benchmarks/bench_*.py))
 EMULATOR := $(BIN)/fake-gcs-server
 FAKE_GCS := github.com/fsouza/fake-gcs-server@v1.56.1
 
+# Airflow pins hundreds of packages, some of them at other versions: its tests have an environment
+# of their own.
+AIRFLOW := $(VENV)/airflow
+AIRFLOW_LOCK := deploy/airflow/requirements.txt
+AIRFLOW_PINS := $(shell { cat $(wildcard $(AIRFLOW_LOCK)) /dev/null; echo '$(CURDIR)'; } | sha256sum | cut -c1-16)
+AIRFLOW_FULL := $(VENV)/stamps/airflow-$(AIRFLOW_PINS)
+
 # Python compiles a module once, and not in each of the many processes that tests and jobs start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types librosa-loops test-music music-folder test-browser test-gcs test-slow soak bench install install-run-time lock clean distclean
+.PHONY: help demo test lint types librosa-loops test-music music-folder test-browser test-gcs test-airflow test-slow soak bench install install-run-time install-airflow lock clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -72,6 +79,9 @@ test-gcs: install  ## the life of an index on gs://, against an emulator (built 
 	@test -x $(EMULATOR) || ! command -v go >/dev/null || GOBIN='$(CURDIR)/$(BIN)' go install $(FAKE_GCS) || echo "make test-gcs: the emulator could not be built" >&2
 	HASHBEAM_GCS_EMULATOR="$${HASHBEAM_GCS_EMULATOR:-$(CURDIR)/$(EMULATOR)}" $(PYTEST) -n $(JOBS) --dist loadfile tests/gcs $(PYTEST_ARGS)
 
+test-airflow: install-airflow install-run-time  ## the DAGs of deploy/airflow, in an Airflow of their own
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(AIRFLOW)/bin/python -m pytest -c tests/airflow/pytest.ini tests/airflow $(PYTEST_ARGS)
+
 test-slow: install  ## what takes minutes: a thousand mutated audio files, kills at every point
 	HASHBEAM_SLOW=1 $(PYTEST) -n $(JOBS) --dist loadfile tests/test_audio_fuzz.py tests/crash tests/pipelines/reindexing/test_sequences.py $(PYTEST_ARGS)
 
@@ -85,10 +95,12 @@ bench: install  ## measure speed, size and memory (tests/benchmarks; not part of
 
 install-run-time: $(RUN_TIME)  ## install the run time into .venv (no torch)
 install: $(FULL)  ## install everything into .venv (torch, Google Cloud, test tools)
+install-airflow: $(AIRFLOW_FULL)
 
-lock: $(UV)  ## resolve requirements.txt again (make lock UPGRADE=--upgrade for newer versions)
-	$(BIN)/uv pip compile setup.py --all-extras --python-version 3.11 --quiet $(UPGRADE) \
-	  --no-emit-index-url --custom-compile-command 'make lock' --output-file requirements.txt
+COMPILE := $(BIN)/uv pip compile --python-version 3.11 --quiet --no-emit-index-url --custom-compile-command 'make lock'
+lock: $(UV)  ## resolve all pins again (make lock UPGRADE=--upgrade for newer versions)
+	$(COMPILE) $(UPGRADE) setup.py --all-extras --output-file requirements.txt
+	$(COMPILE) $(UPGRADE) deploy/airflow/requirements.in --output-file $(AIRFLOW_LOCK)
 
 clean:  ## remove what the targets wrote, but not .venv
 	rm -rf build dist hashbeam.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -112,3 +124,8 @@ $(VENV)/stamps/run-time-$(PINS): | $(UV)
 $(FULL): | $(UV)
 	$(INSTALL) --editable '.[train,gcp,dev]'
 	@rm -f $(@D)/run-time-* $(@D)/full-* && touch $@
+
+$(AIRFLOW_FULL): | $(UV)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(AIRFLOW)
+	$(BIN)/uv pip sync --quiet --python $(AIRFLOW)/bin/python $(AIRFLOW_LOCK)
+	@rm -f $(@D)/airflow-* && touch $@
