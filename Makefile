@@ -32,11 +32,22 @@ AIRFLOW_LOCK := deploy/airflow/requirements.txt
 AIRFLOW_PINS := $(shell { cat $(wildcard $(AIRFLOW_LOCK)) /dev/null; echo '$(CURDIR)'; } | sha256sum | cut -c1-16)
 AIRFLOW_FULL := $(VENV)/stamps/airflow-$(AIRFLOW_PINS)
 
+# Flink and Beam's programs for it: jars by Maven, and of Flink's own distribution for Python; what
+# starts workers, and another small runner, by Go, of the version of the SDK.
+FLINK := $(VENV)/flink
+FLINK_CLUSTER := deploy/flink/requirements.txt
+BEAM_GO := github.com/apache/beam/sdks/v2
+BEAM_VERSION := $(shell sed -n 's/^apache-beam\(\[.*\]\)\?==\([0-9.]*\).*/\2/p' requirements.txt)
+FLINK_PINS := $(shell { cat $(wildcard deploy/flink/pom.xml $(FLINK_CLUSTER)); echo '$(BEAM_VERSION)'; } | sha256sum | cut -c1-16)
+FLINK_PARTS := job-server operator cluster boot prism
+FLINK_STAMPS := $(FLINK_PARTS:%=$(VENV)/stamps/flink-%-$(FLINK_PINS))
+JARS := mvn --quiet --batch-mode --file deploy/flink/pom.xml dependency:copy-dependencies
+
 # Python compiles a module once, and not in each of the many processes that tests and jobs start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types librosa-loops test-music music-folder test-browser test-gcs test-airflow test-slow soak bench install install-run-time install-airflow lock clean distclean
+.PHONY: help demo test lint types librosa-loops test-music music-folder test-browser test-gcs test-airflow flink flink-test test-slow soak bench install install-run-time install-airflow lock clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -82,6 +93,15 @@ test-gcs: install  ## the life of an index on gs://, against an emulator (built 
 test-airflow: install-airflow install-run-time  ## the DAGs of deploy/airflow, in an Airflow of their own
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(AIRFLOW)/bin/python -m pytest -c tests/airflow/pytest.ini tests/airflow $(PYTEST_ARGS)
 
+# All downloads at once: each waits for another server.
+flink: $(UV)  ## download Flink and what runs Beam on it into .venv (needs Java 17, Maven, Go)
+	@for tool in java mvn go; do command -v $$tool >/dev/null || { echo "make flink: there is no $$tool; install a Java 17 runtime, Maven and Go" >&2; exit 2; }; done
+	@$(MAKE) --no-print-directory --jobs $(words $(FLINK_PARTS)) $(FLINK_STAMPS)
+
+flink-test:  ## the jobs on a Flink cluster of processes: same rows, and task managers killed
+	@$(MAKE) --no-print-directory --jobs 2 install flink
+	$(PYTEST) tests/flink $(PYTEST_ARGS)
+
 test-slow: install  ## what takes minutes: a thousand mutated audio files, kills at every point
 	HASHBEAM_SLOW=1 $(PYTEST) -n $(JOBS) --dist loadfile tests/test_audio_fuzz.py tests/crash tests/pipelines/reindexing/test_sequences.py $(PYTEST_ARGS)
 
@@ -96,6 +116,28 @@ bench: install  ## measure speed, size and memory (tests/benchmarks; not part of
 install-run-time: $(RUN_TIME)  ## install the run time into .venv (no torch)
 install: $(FULL)  ## install everything into .venv (torch, Google Cloud, test tools)
 install-airflow: $(AIRFLOW_FULL)
+
+$(VENV)/stamps/flink-job-server-$(FLINK_PINS):
+	$(JARS) -DincludeScope=runtime -DoutputDirectory='$(CURDIR)/$(FLINK)/job-server'
+	@touch $@
+
+# After the other one: two Mavens at once would write the same files.
+$(VENV)/stamps/flink-operator-$(FLINK_PINS): | $(VENV)/stamps/flink-job-server-$(FLINK_PINS)
+	$(JARS) -DincludeScope=provided -DoutputDirectory='$(CURDIR)/$(FLINK)/operator'
+	@touch $@
+
+$(VENV)/stamps/flink-cluster-$(FLINK_PINS): | $(UV)
+	$(BIN)/uv pip install --quiet --no-deps --target $(FLINK)/cluster --requirements $(FLINK_CLUSTER)
+	@touch $@
+
+$(VENV)/stamps/flink-boot-$(FLINK_PINS):
+	GOBIN='$(CURDIR)/$(FLINK)/bin' go install $(BEAM_GO)/python/container@v$(BEAM_VERSION)
+	mv $(FLINK)/bin/container $(FLINK)/bin/boot
+	@touch $@
+
+$(VENV)/stamps/flink-prism-$(FLINK_PINS): | $(VENV)/stamps/flink-boot-$(FLINK_PINS)
+	GOBIN='$(CURDIR)/$(FLINK)/bin' go install $(BEAM_GO)/go/cmd/prism@v$(BEAM_VERSION)
+	@touch $@
 
 COMPILE := $(BIN)/uv pip compile --python-version 3.11 --quiet --no-emit-index-url --custom-compile-command 'make lock'
 lock: $(UV)  ## resolve all pins again (make lock UPGRADE=--upgrade for newer versions)

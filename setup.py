@@ -50,11 +50,13 @@ EXTRAS = {
     "dev": [
         "faiss-cpu>=1.9",
         "hypothesis>=6.115",
+        "jsonschema>=4.20",
         "librosa>=0.11",
         "mypy>=1.13",
         "packaging>=24",
         "pytest>=9",
         "pytest-xdist>=3.6",
+        "pyyaml>=6",
         "ruff>=0.8",
         "scikit-learn>=1.5",
         "setuptools>=77",

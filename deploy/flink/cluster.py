@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -65,7 +66,7 @@ class Cluster:
     Args:
         folder: for settings, logs and temporary files; theirs alone.
         task_managers: processes, each with one slot: one piece of work at a time.
-        downloads: with the folders ``cluster`` and ``job-server`` of jars, and ``bin/boot``.
+        downloads: what `make flink` brought.
 
     Raises: ClusterError on entering where something is missing or does not start; it names the log.
     """
@@ -75,14 +76,17 @@ class Cluster:
     ) -> None:
         self.folder, self._wanted = Path(folder).resolve(), task_managers
         self._downloads = Path(downloads).resolve()
+        self._flink = self._downloads / "cluster" / "pyflink" / "lib"
+        self._beam = self._downloads / "job-server"
         self._settings = yaml.safe_load((HERE / "config.yaml").read_text("utf-8"))
         self._rest, self._rpc, self._jobs, self._artifacts = _free_ports(4)
         self._processes = dict[str, subprocess.Popen[bytes]]()
+        self._numbers = itertools.count()
 
     def __enter__(self) -> Self:
-        for name in ("cluster", "job-server", "bin/boot"):
-            if not (self._downloads / name).exists():
-                raise ClusterError(f"{self._downloads / name} is missing: run `make flink`")
+        for place in (self._flink, self._beam, self._downloads / "bin" / "boot"):
+            if not place.exists():
+                raise ClusterError(f"{place} is missing: run `make flink`")
         try:
             self._start_all()
         except BaseException:
@@ -129,9 +133,17 @@ class Cluster:
 
     def kill_task_manager(self, number: int) -> None:
         """Kills a task manager without warning; its workers notice by themselves."""
-        process = self._processes[f"task-manager-{number}"]
+        process = self._processes.pop(f"task-manager-{number}")
         process.kill()
         process.wait()
+
+    def start_task_manager(self) -> None:
+        """Starts one more, and waits for it.
+
+        Raises: ClusterError where it does not start.
+        """
+        self._start_task_manager()
+        self._wait()
 
     def rest(self, path: str) -> Any:
         """What Flink's REST interface says.
@@ -141,16 +153,26 @@ class Cluster:
         with urllib.request.urlopen(f"{self.rest_address}{path}", timeout=5) as answer:
             return json.load(answer)
 
-    def running_on(self) -> list[int]:
-        """Numbers of the task managers on which something runs now."""
-        busy = set[int]()
-        managers = {one["id"]: one for one in self.rest("/taskmanagers")["taskmanagers"]}
-        for name, process in self._processes.items():
-            if name.startswith("task-manager-") and process.poll() is None:
-                one = managers.get(f"{name}")
-                if one is not None and one["freeSlots"] < one["slotsNumber"]:
-                    busy.add(int(name.rpartition("-")[2]))
-        return sorted(busy)
+    @property
+    def task_managers(self) -> int:
+        """How many there are."""
+        return sum(name.startswith("task-manager-") for name in self._processes)
+
+    def pids(self) -> list[int]:
+        """Process numbers of Flink and of the job server."""
+        return [process.pid for process in self._processes.values()]
+
+    def restarts(self) -> int:
+        """How often a job was begun anew, of all jobs so far."""
+        return self.log("job-manager").count("switched from state RESTARTING to RUNNING")
+
+    def busy_task_managers(self) -> list[int]:
+        """Numbers of the task managers whose slot is taken by a job."""
+        return sorted(
+            int(one["id"].rpartition("-")[2])
+            for one in self.rest("/taskmanagers")["taskmanagers"]
+            if one["freeSlots"] < one["slotsNumber"]
+        )
 
     def stop(self) -> None:
         """Ends all processes and their workers."""
@@ -166,6 +188,10 @@ class Cluster:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         self._processes.clear()
+
+    def logs(self) -> list[str]:
+        """The names of all logs."""
+        return sorted(path.stem for path in self.folder.glob("*.log"))
 
     def log(self, name: str) -> str:
         """The log of a process so far."""
@@ -188,17 +214,17 @@ class Cluster:
             _JOB_MANAGER,
             [f"-Xmx{manager['heap']['size']}", *self._limits(manager, [manager["off-heap"]])],
         )
-        for number in range(self._wanted):
-            self._start_task_manager(number)
+        for _ in range(self._wanted):
+            self._start_task_manager()
         self._start_job_server()
         self._wait()
 
-    def _start_task_manager(self, number: int) -> None:
+    def _start_task_manager(self) -> None:
         memory = self._settings["taskmanager"]["memory"]
         heap = sum(_bytes(memory[kind]["heap"]["size"]) for kind in ("framework", "task"))
         off_heap = [memory["framework"]["off-heap"], memory["task"]["off-heap"]]
         off_heap.append({"size": memory["network"]["max"]})
-        name = f"task-manager-{number}"
+        name = f"task-manager-{next(self._numbers)}"
         flags = [f"-Xms{heap}", f"-Xmx{heap}", *self._limits(memory, off_heap)]
         self._start(name, _TASK_MANAGER, flags, [f"-Dtaskmanager.resource-id={name}"])
 
@@ -213,8 +239,8 @@ class Cluster:
             f"--flink-conf-dir={self.folder}",
         ]
         # Its own jars bring no logger.
-        loggers = sorted((self._downloads / "cluster").glob("log4j-*.jar"))
-        java = self._java(self._downloads / "job-server" / "*", *loggers)
+        loggers = sorted(self._flink.glob("log4j-*.jar"))
+        java = self._java(self._beam / "*", *loggers)
         self._run("job-server", [*java, *self._logged(), JOB_SERVER_HEAP, _JOB_SERVER, *arguments])
 
     def _start(
@@ -222,10 +248,10 @@ class Cluster:
     ) -> None:
         beam = [
             jar
-            for jar in sorted((self._downloads / "job-server").glob("*.jar"))
+            for jar in sorted(self._beam.glob("*.jar"))
             if not jar.name.startswith("flink-")  # the cluster has its own
         ]
-        java = self._java(self._downloads / "cluster" / "*", *beam)
+        java = self._java(self._flink / "*", *beam)
         settings = ["--configDir", str(self.folder)]
         self._run(name, [*java, *self._logged(), *flags, main, *settings, *arguments])
 
@@ -271,9 +297,9 @@ class Cluster:
 
     def _is_up(self) -> bool:
         try:
-            there = self.rest("/taskmanagers")["taskmanagers"]
+            there = {one["id"] for one in self.rest("/taskmanagers")["taskmanagers"]}
             with socket.create_connection((LOOPBACK, self._jobs), timeout=1):
-                return len(there) == self._wanted
+                return there >= {name for name in self._processes if name.startswith("task-")}
         except OSError:
             return False
 
