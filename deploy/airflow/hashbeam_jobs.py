@@ -114,7 +114,11 @@ def _flex_template(verb: str, place: Mapping[str, Any], flags: Any, task: dict[s
             "launchParameter": {
                 "jobName": job_name(verb, asked[WRITES[verb]]),
                 "containerSpecGcsPath": f"{place['templates'].rstrip('/')}/hashbeam-{verb}.json",
-                "parameters": template_parameters(asked),
+                "parameters": {
+                    "verb": verb,  # one image serves all templates
+                    "sdk_container_image": place["worker_image"],
+                    **template_parameters(asked),
+                },
                 "environment": dict(place["environment"]),
             }
         }

@@ -7,15 +7,13 @@ makes the form of a run of it and checks what is filled in. Defaults are the ver
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
 SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 # A form gives null where a field was left empty.
 OPTIONAL = {"type": ["null", "string"], "default": None}
-
-# A template parameter is one string. Commas are found in the names of artists, semicolons hardly.
-LIST_SEPARATOR = ";"
 
 # The folder that a verb writes: no two runs may write one at once.
 WRITES = {"reindex": "index", "disambiguate": "out"}
@@ -68,7 +66,7 @@ PARAMS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "name": {
             "type": "array",
-            "items": {"type": "string", "minLength": 1, "pattern": f"^[^{LIST_SEPARATOR}]+$"},
+            "items": {"type": "string", "minLength": 1},
             "default": [],
             "description": "Only these artist names, one a line; all names where it is empty.",
         },
@@ -111,10 +109,10 @@ PARAMS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def template_parameters(flags: Mapping[str, Any]) -> dict[str, str]:
-    """Flags as parameters of a Flex Template: strings, without what is not set.
+    """Flags as parameters of a Flex Template: strings, without what is not set; lists as JSON.
 
     >>> template_parameters({"out": "gs://b/o", "name": ["A", "B"], "index": None, "force": False})
-    {'out': 'gs://b/o', 'name': 'A;B'}
+    {'out': 'gs://b/o', 'name': '["A", "B"]'}
     """
     return {name: _text(value) for name, value in flags.items() if _is_set(value)}
 
@@ -149,4 +147,5 @@ def _is_set(value: object) -> bool:
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return LIST_SEPARATOR.join(value) if isinstance(value, list) else str(value)
+    # A name may hold any sign.
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)

@@ -32,10 +32,11 @@ DAGS = ROOT / "deploy" / "airflow"
 RUNS = Path(discovery_cache.__file__).parent / "documents" / "dataflow.v1b3.json"
 HASHBEAM = Path(os.environ.get("HASHBEAM_PYTHON") or ROOT / ".venv" / "bin" / "python")
 
+IMAGE = "europe-west1-docker.pkg.dev/my-project/images/hashbeam-worker:0.1.0"
 ENVIRONMENT = {
     "serviceAccountEmail": "hashbeam-worker@my-project.iam.gserviceaccount.com",
     "tempLocation": "gs://my-bucket/temp",
-    "machineType": "n2-highcpu-8",
+    "machineType": "n2-standard-4",
     "maxWorkers": 20,
 }
 OWLS = {"out": "gs://my-bucket/artists", "name": ["The Owls", "{{ ds }}", "1975"]}
@@ -85,6 +86,8 @@ def test_the_request_of_a_nightly_run():
             "jobName": "hashbeam-reindex-30f2aeb0",
             "containerSpecGcsPath": "gs://my-bucket/templates/hashbeam-reindex.json",
             "parameters": {
+                "verb": "reindex",
+                "sdk_container_image": IMAGE,
                 "catalog": "gs://my-bucket/catalog.parquet",
                 "index": "gs://my-bucket/music.index",
                 "max_failures": "0.05",
@@ -101,9 +104,11 @@ def test_the_request_of_a_disambiguation():
     launch = task.body["launchParameter"]
     assert launch["containerSpecGcsPath"] == "gs://my-bucket/templates/hashbeam-disambiguate.json"
     assert launch["parameters"] == {
+        "verb": "disambiguate",
+        "sdk_container_image": IMAGE,
         "catalog": "gs://my-bucket/catalog.parquet",
         "out": "gs://my-bucket/artists",
-        "name": "The Owls;{{ ds }};1975",
+        "name": '["The Owls", "{{ ds }}", "1975"]',
         "min_tracks": "3",
         "min_confidence": "0",
         "max_failures": "0.5",
