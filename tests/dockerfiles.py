@@ -266,7 +266,8 @@ def _copy_problems(stages: Sequence[Stage], ignore: str, root: Path) -> list[str
                         problems.append(f"COPY {source}: there is no such thing")
                     elif ignored(path, ignore):
                         problems.append(f"COPY {source}: .dockerignore keeps it back")
-                elif copy.stage in made and path not in made[copy.stage]:
+                # What a stage has that makes nothing is its base's.
+                elif made.get(copy.stage) and path not in made[copy.stage]:
                     problems.append(f"COPY {source}: the stage {copy.stage} does not make it")
         made[stage.name] = " ".join(one.rest for one in stage.instructions)
     return problems
