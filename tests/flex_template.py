@@ -24,3 +24,4 @@ def load(name: str) -> ModuleType:
 
 launcher = load("launcher")
 metadata = load("metadata")
+VERBS: tuple[str, ...] = launcher.VERBS

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dockerfiles import ROOT, image_problems, makefile_tools, pins, read_stages
+from dockerfiles import image_problems, makefile_tools, pins, read_stages
 from flex_template import FOLDER, launcher, metadata
 
 from hashing.errors import UsageError
@@ -305,11 +305,3 @@ def test_what_would_be_wrong_with_it_is_told(old: str, new: str, problem: str):
     assert old in TEXT
     found = problems(TEXT.replace(old, new))
     assert any(re.search(problem, one) for one in found), found
-
-
-def test_the_readme_of_the_templates_names_what_is_there():
-    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
-    for path in re.findall(r"(?<![\w/])deploy/[\w./-]*\w", readme):
-        assert (ROOT / path).exists(), path
-    named = set(re.findall(r"`hashbeam plan[^`]*`|--[a-z][a-z-]+", readme))
-    assert "--metadata-file" in named
