@@ -22,6 +22,8 @@ STEPS = {PARDO, GROUP, PRIMITIVES.IMPULSE.urn, PRIMITIVES.FLATTEN.urn}
 PARTS = {
     *("", "beam:transform:generic_composite:v1", "beam:transform:pickled_python:v1"),
     common_urns.composites.RESHUFFLE.urn,
+    common_urns.composites.COMBINE_PER_KEY.urn,
+    common_urns.combine_components.COMBINE_GROUPED_VALUES.urn,
 }
 MIN_RAM = common_urns.resource_hints.MIN_RAM_BYTES.urn
 DOCKER = common_urns.environments.DOCKER.urn

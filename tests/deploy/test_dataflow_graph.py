@@ -13,6 +13,7 @@ from typing import Any
 import apache_beam as beam
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2 as api
+from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 from portable_graph import MOST_BYTES, graph_problems, grown, min_ram, payload_bytes, side_inputs
 
 from hashing.encoders import Hasher
@@ -266,6 +267,32 @@ def test_the_image_is_the_one_that_was_asked_for() -> None:
 def test_a_job_that_only_is_looked_at_ends_like_one_that_ran() -> None:
     options = make_pipeline_options(1, FLAGS)
     run_pipeline(lambda pipeline: pipeline | "index" >> index_job(FEW), options)
+
+
+@pytest.mark.parametrize("name", [name for name in PIPELINES if name != "find changes"])
+def test_dataflow_takes_it_with_its_last_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the launcher of a Flex Template sends it: the command itself is a setting of that step."""
+    sent_away = pytest.importorskip("pipelines.sent_away")
+    sent: list[api.Pipeline] = []
+    run = DataflowRunner.run_pipeline
+
+    def keep(*given: Any) -> Any:
+        result: Any = run(*given)
+        sent.append(result.job.proto_pipeline)
+        return result
+
+    monkeypatch.setattr(DataflowRunner, "run_pipeline", keep)
+    for parts in (FEW, MANY):
+        command = '--hashbeam_command={"verb": "index", "out": "gs://bucket/music.index"}'
+        options = make_pipeline_options(1, [*FLAGS, command])
+        with pytest.raises(sent_away.SentAwayError):
+            run_pipeline(lambda p, n=parts: p | name >> PIPELINES[name][0](n), options)
+    assert len(sent) == 2
+    for proto in sent:
+        lists = [one for one in payload_bytes(proto) if is_of_a_list(name, one)]
+        assert graph_problems(proto, IMAGE, may_grow=lists) == []
+        assert "finish" in {one.unique_name for one in proto.components.transforms.values()}
+    assert [one for one in grown(*sent) if not is_of_a_list(name, one)] == []
 
 
 # The checks can fail.
