@@ -129,11 +129,10 @@ def version() -> str:
         return "unknown"
 
 
-def parse(name: str, arguments: Sequence[str]) -> tuple[ModuleType, argparse.Namespace, list[str]]:
-    """The module of a verb, its parsed flags, and the flags left for Beam; runs nothing.
-
-    Raises: UsageError that names everything wrong with the command line at once.
-    """
+def make_parser(
+    name: str, arguments: Sequence[str] = ()
+) -> tuple[ModuleType, argparse.ArgumentParser]:
+    """The module of a verb, and the parser of its flags; of a verb with kinds, of the one named."""
     verb = VERBS[name]
     module = importlib.import_module(verb.module)
     if hasattr(module, "choose"):  # a verb with kinds, each with flags of its own
@@ -148,6 +147,16 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[ModuleType, argparse.Nam
         allow_abbrev=False,
     )
     module.add_arguments(parser)
+    return module, parser
+
+
+def parse(name: str, arguments: Sequence[str]) -> tuple[ModuleType, argparse.Namespace, list[str]]:
+    """The module of a verb, its parsed flags, and the flags left for Beam; runs nothing.
+
+    Raises: UsageError that names everything wrong with the command line at once.
+    """
+    module, parser = make_parser(name, arguments)
+    verb = VERBS[name]
     own_flags = [flag for action in parser._actions for flag in action.option_strings]
     arguments, spaced = _set_aside(arguments, own_flags)
     if verb.beam_flags and any(not action.option_strings for action in parser._actions):

@@ -21,6 +21,7 @@ from hashing.errors import HashbeamError
 from hashing.listening import ListeningDecoder
 from hashing.quantizers import Quantizer
 from pipelines.also import ALSO, load_kind
+from pipelines.footprint import HASH_BYTES, needing
 from pipelines.gather import check_failures, part_receipts
 from pipelines.kept import KeptTracks
 from pipelines.part_files import part_name
@@ -77,12 +78,13 @@ class IndexJob(QuantizerByName, beam.PTransform[Any, Any]):
                 | "spread edits" >> beam.Reshuffle()
                 | "edit" >> beam.Map(lambda piece: edit_rows(run, piece).name)
             )
+        hash_parts = beam.ParDo(HashParts(self.job, self.model, self.beside))
         hashed = (
             pbegin
             | "parts" >> beam.Create(missing, reshuffle=False)
             # Moves one number a part; without it one worker would hash them all.
             | "spread parts" >> beam.Reshuffle()
-            | "hash" >> beam.ParDo(HashParts(self.job, self.model, self.beside))
+            | "hash" >> needing(HASH_BYTES, hash_parts, pbegin.pipeline)
         )
         built = (
             pbegin

@@ -49,6 +49,10 @@ With speeds of your own nothing is measured, and the same flags give the same pl
 
   hashbeam plan --tracks 1000000 --minutes 3.5 --hash-cpu-s 6 --table-cpu-s 0.06 --workers 64
 
+The machines of Google Cloud Dataflow that this takes, and the flags that ask for them:
+
+  hashbeam plan --tracks 10000000 --minutes 4 --from some.index --hours 24 --start-s 180 --dataflow
+
 A worker is a process with a core of its own. Its time is what it needs to read and then to work;
 the cost is that of the workers for as long as a stage lasts, and storage is told by the month.
 Requests to a store, network between regions and taxes are not in it. Prices are defaults from
@@ -64,6 +68,8 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     options = options_from(args)
     outcome = make_plan(options)
     print(json.dumps(outcome.to_json()) if options.json else outcome.to_text())
+    if options.dataflow and not options.json:
+        print(f"\n{outcome.to_dataflow_text()}")
     return 0
 
 

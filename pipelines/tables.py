@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from hashing.quantizers import Quantizer
 from hashing.tables import BLOCK_POSTINGS, build_shard, pack_postings, plan_key_ranges
 from pipelines import io
+from pipelines.footprint import SHARD_BYTES, SPILL_BYTES, needing
 from pipelines.options import MIN_KEY_BITS
 from pipelines.runs import Receipt, Run, new_attempt
 from pipelines.segment_codes import SegmentCodes, codes_of
@@ -213,8 +214,12 @@ class BuildTables(QuantizerByName, beam.PTransform[Any, Any]):
             | "plan spills" >> beam.FlatMap(self._pieces, beam.pvalue.AsList(segments))
             # Moves some hundred bytes a piece of four million snippets.
             | "spread spills" >> beam.Reshuffle()
-            | "spill" >> beam.Map(self._spill, beam.pvalue.AsList(segments))
+            | "spill"
+            >> needing(
+                SPILL_BYTES, beam.Map(self._spill, beam.pvalue.AsList(segments)), segments.pipeline
+            )
         )
+        build = beam.Map(self._build, beam.pvalue.AsList(segments), beam.pvalue.AsList(spilled))
         return (
             segments
             # The entries of the spills hold it back until all are written.
@@ -224,8 +229,7 @@ class BuildTables(QuantizerByName, beam.PTransform[Any, Any]):
             )
             # Moves some hundred bytes a shard; without it one worker would build them all.
             | "spread shards" >> beam.Reshuffle()
-            | "build shards"
-            >> beam.Map(self._build, beam.pvalue.AsList(segments), beam.pvalue.AsList(spilled))
+            | "build shards" >> needing(SHARD_BYTES, build, segments.pipeline)
         )
 
     def is_built(self, segments: Sequence[SegmentCodes], done: Mapping[str, Receipt]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from pipelines.footprint import KEY_BYTES, POSTING_BYTES, PROCESS_BYTES
 from pipelines.planning.content import MATRIX_FILE_BYTES, Content
 from pipelines.planning.layout import Layout, plan_layout
 from pipelines.planning.speeds import Speeds
@@ -29,9 +30,6 @@ READ_MB_S = 100.0
 # Copies of a part's codes and embeddings that a worker holds while it writes them: by track,
 # joined, as Arrow and as Parquet.
 PART_COPIES = 4
-# Of a process that builds tables, without the tables: python, Beam, Arrow and the model.
-PROCESS_BYTES = 250e6
-SPILLED_BYTES = 8  # of a posting on its way into a table of a large segment: key and snippet
 # Files that only a run has: receipts of parts and of shards, measured.
 PART_RECEIPT_BYTES, SHARD_RECEIPT_BYTES = 1300, 700
 # CPU of comparing a million rows of a catalogue with an index: read 1.2 s, both sides prepared 0.3,
@@ -201,7 +199,7 @@ def _build_stages(
     written = sum(sizes.values())
     part = layout.snippets / layout.parts * sum(content.fixed_widths().values())
     part += workload.audio_s / layout.parts * sum(content.second_widths().values())
-    spilled = float(layout.spilled * SPILLED_BYTES)
+    spilled = float(layout.spilled * POSTING_BYTES)
     return [
         Stage(
             "decode and hash",
@@ -235,15 +233,15 @@ def _table_memory(layout: Layout, codes_bytes: float) -> float:
     """Peak of a worker: the largest shard with postings, keys and directory, or the codes."""
     most = 0.0
     for segment in layout.segments:
-        postings = 8 * segment.postings / segment.n
+        postings = POSTING_BYTES * segment.postings / segment.n
         # Keys and their places, and a directory that is made and then written.
-        directory = segment.directory_bytes + 8 * segment.distinct_keys
+        directory = segment.directory_bytes + KEY_BYTES * segment.distinct_keys
         held = min(segment.snippets, KEPT_SNIPPETS if segment.kept else SPILL_SNIPPETS)
         codes = codes_bytes * held / max(1, layout.snippets)
         if segment.kept:
             most = max(most, postings + directory + codes)
         else:  # spills are written before any shard is built
-            table = SPILLED_BYTES * held * segment.postings / segment.snippets
+            table = POSTING_BYTES * held * segment.postings / segment.snippets
             most = max(most, postings + directory, codes + table)
     return PROCESS_BYTES + most + 2 * codes_bytes / layout.parts
 
@@ -255,4 +253,4 @@ def _catalog_bytes(workload: Workload, content: Content) -> float:
 
 def _temporary(workload: Workload, content: Content, layout: Layout) -> float:
     receipts = layout.parts * PART_RECEIPT_BYTES + layout.shards * SHARD_RECEIPT_BYTES
-    return _catalog_bytes(workload, content) + receipts + layout.spilled * SPILLED_BYTES
+    return _catalog_bytes(workload, content) + receipts + layout.spilled * POSTING_BYTES

@@ -7,6 +7,7 @@ import dataclasses
 
 from hashing.models import DEFAULT_MODEL
 from pipelines.also import ALSO, models_named
+from pipelines.footprint import WORKER_BYTES
 from pipelines.index_options import add_also_arguments, also_asked, check_models
 from pipelines.options import Checker, key_bits
 from pipelines.options import workers as cores
@@ -18,7 +19,7 @@ from pipelines.planning.estimate import (
     READ_MB_S,
     Prices,
 )
-from pipelines.planning.speeds import START_S, VERIFY_CPU_S, WORKER_BYTES
+from pipelines.planning.speeds import START_S, VERIFY_CPU_S
 
 # kb/s of files whose size nobody told: what shops and streams mostly have.
 BIT_RATE = 256.0
@@ -57,6 +58,7 @@ class PlanOptions:
     read_bytes_per_s: float
     prices: Prices
     json: bool
+    dataflow: bool = False
 
     @property
     def measured(self) -> bool:
@@ -119,7 +121,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=GB_MONTH_USD,
         help="a GB of storage a month (%(default)s)",
     )
-    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+    add = parser.add_argument
+    add("--dataflow", action="store_true", help="say which machines of Dataflow that takes, too")
+    add("--json", action="store_true", help="print the plan as JSON")
 
 
 def plan_options(args: argparse.Namespace) -> PlanOptions:
@@ -190,6 +194,7 @@ def plan_options(args: argparse.Namespace) -> PlanOptions:
             )
         ),
         json=args.json,
+        dataflow=args.dataflow,
     )
     checker.finish()
     return options

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from pipelines.planning.estimate import GB, SPILLED_BYTES, Estimate, Prices, Stage
+from pipelines.footprint import POSTING_BYTES
+from pipelines.planning.dataflow import OnDataflow, on_dataflow
+from pipelines.planning.estimate import GB, Estimate, Prices, Stage
 
 FORMAT_VERSION = 1
 CROWDED = 64  # postings of a bucket: many times what keys of the right length give
@@ -45,6 +47,11 @@ class Outcome:
         workers = min(self.workers, stage.pieces)
         memory = stage.memory_bytes / GB * self.prices.gb_hour
         return workers * hours * (self.prices.cpu_hour + memory)
+
+    @property
+    def on_dataflow(self) -> OnDataflow:
+        """The machines of Dataflow for so many workers."""
+        return on_dataflow(self)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, units in the names."""
@@ -95,6 +102,7 @@ class Outcome:
             "speeds": speeds,
             "prices_usd": dataclasses.asdict(self.prices),
             "read_bytes_per_s": self.read_bytes_per_s,
+            "dataflow": self.on_dataflow.to_json(),
             "notes": self.notes,
         }
 
@@ -133,6 +141,31 @@ class Outcome:
                 f"{job.speeds.tables.postings_cpu_s:.2g} a million postings, "
                 f"{job.speeds.tables.codes_cpu_s:.2g} a million codes read for them",
                 *(f"note: {note}" for note in self.notes),
+            ]
+        )
+
+    def to_dataflow_text(self) -> str:
+        """The machines of Dataflow by stage, and the flags of a job."""
+        plan = self.on_dataflow
+        rows = [["on Dataflow", "fits best", "processes", "machines", "disk", "cost"]]
+        for name, fit in plan.stages.items():
+            processes = f"{fit.processes} of {fit.memory_gb / fit.processes:g} GB"
+            disk, cost = f"{fit.disk_gb} GB", usd(plan.usd[name])
+            rows.append([name, fit.type, processes, f"{fit.number:,}", disk, cost])
+        job = plan.job
+        processes = f"{job.processes} of {job.memory_gb / job.processes:g} GB"
+        total = usd(plan.total_usd)
+        rows.append(
+            ["the whole job", job.type, processes, f"{job.number:,}", f"{job.disk_gb} GB", total]
+        )
+        return "\n".join(
+            [
+                *_table(rows),
+                "",
+                f"of that {usd(plan.start_usd)} until machines work, {usd(plan.shuffle_usd)} for "
+                f"{size(plan.shuffle_bytes)} through Dataflow Shuffle",
+                "a job has machines of one type, and pays in each stage for those with work",
+                *plan.flags(),
             ]
         )
 
@@ -177,7 +210,7 @@ def notes_on(estimate: Estimate) -> list[str]:
         notes.append("buckets are long: look-up will be slow; a longer --key-bits makes them short")
     if layout.spilled:
         notes.append(
-            f"while tables are built, {size(layout.spilled * SPILLED_BYTES)} of sorted postings "
+            f"while tables are built, {size(layout.spilled * POSTING_BYTES)} of sorted postings "
             "stand beside them"
         )
     return notes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from hashing.encoders import Hasher
+from pipelines.footprint import WORKER_BYTES
 from pipelines.planning.layout import Layout
 
 # CPU seconds of the pieces of a table, measured in turns on one core of a shared Xeon server with
@@ -26,8 +27,6 @@ MATERIAL_CPU_S = {"learned": 1.45}
 VERIFY_CPU_S = 1.6
 # From the command to the first track with two workers of one machine: libraries and models.
 START_S = 4.0
-# A worker with its decoder, after hundreds of tracks.
-WORKER_BYTES = 400e6
 
 
 @dataclasses.dataclass(frozen=True)

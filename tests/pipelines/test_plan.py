@@ -157,7 +157,7 @@ def test_what_cannot_be_planned(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_examples_of_the_help_are_no_mistakes() -> None:
     lines = plan.DESCRIPTION.splitlines()
     commands = [line.split() for line in lines if line.startswith("  hashbeam plan")]
-    assert len(commands) == 4
+    assert len(commands) == 5
     for words in commands:
         _, args, leftover = parse("plan", words[2:])
         assert not leftover
