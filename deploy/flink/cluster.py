@@ -39,7 +39,7 @@ STOP_S = 10.0  # s; then it is killed
 JOB_SERVER_HEAP = "-Xmx512m"  # it translates graphs, and passes jars on
 
 # A worker waits so long for the next stage of its job, ms; else each stage starts Python anew.
-WORKER_KEPT_MS = 300_000
+WORKER_KEPT_MS = 60_000
 
 _JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
 _TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
