@@ -32,7 +32,8 @@ class AudioError(HashbeamError):
 
     `kind` is a short stable word for counting: ``missing``, ``not-a-file``, ``empty``,
     ``not-audio``, ``truncated``, ``no-samples``, ``too-long``, ``too-short``, ``silent``,
-    ``unreadable``, ``crashed`` or ``timeout``.
+    ``unreadable``, ``crashed`` or ``timeout``; of what is not even opened, ``not-allowed`` or
+    ``too-large``.
 
     >>> AudioError("empty", "a.mp3 holds no bytes").kind
     'empty'

@@ -23,6 +23,8 @@ from types import FrameType, ModuleType
 from typing import NoReturn
 
 from hashing.errors import CatalogError, HashbeamError, UsageError
+from pipelines.allowed import add_allow_argument, only
+from pipelines.credentials import redacted
 from pipelines.options import unknown_flags
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_STOPPED = 1, 2, 130, 143
@@ -66,6 +68,11 @@ VERBS = {
     "rollback": Verb("pipelines.rollback", "make an earlier version the published one"),
     "plan": Verb("pipelines.plan", "say what an index will cost: hours, bytes, workers, money"),
     "gc": Verb("pipelines.gc", "delete old versions and what dead runs have left"),
+}
+# Those that read a catalogue or a list of queries, which others may have made.
+READ_URIS = {
+    *("index", "reindex", "lookup", "disambiguate", "events", "midi-pairs", "plan"),
+    *("evaluate", "train", "import-model"),
 }
 
 
@@ -146,6 +153,8 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[ModuleType, argparse.Nam
         allow_abbrev=False,
     )
     module.add_arguments(parser)
+    if name in READ_URIS:
+        add_allow_argument(parser)
     own_flags = [flag for action in parser._actions for flag in action.option_strings]
     if verb.beam_flags and any(not action.option_strings for action in parser._actions):
         arguments = _joined(arguments, own_flags)
@@ -185,7 +194,8 @@ def _joined(arguments: Sequence[str], own_flags: Sequence[str]) -> list[str]:
 
 def _run(name: str, arguments: Sequence[str]) -> int:
     module, args, beam_args = parse(name, arguments)
-    return int(module.run(args, beam_args))
+    with only(getattr(args, "allow", None) or ()):
+        return int(module.run(args, beam_args))
 
 
 def _overview() -> str:
@@ -200,7 +210,7 @@ def _overview() -> str:
 
 
 def _complain(name: str, error: Exception, status: int) -> int:
-    line = " ".join(str(error).split()) or type(error).__name__
+    line = redacted(" ".join(str(error).split())) or type(error).__name__
     print(f"{name}: error: {line}", file=sys.stderr)
     return status
 
