@@ -12,7 +12,7 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 from apache_beam.runners.dataflow import dataflow_runner
-from faulty_proxy import serving
+from faulty_proxy import FaultyProxy, serving
 from index_helpers import error_line
 from published_index import wav
 from quick_index import QuickJobs, song
@@ -24,10 +24,10 @@ from tiny_catalog import RATE, write_rows
 from hashing.errors import HashbeamError
 from hashing.models import DEFAULT_MODEL
 from hashing.synthesis import render_track
-from pipelines import gcs, io, patience, sweep
+from pipelines import gcs, io, parquet, patience, sweep
 from pipelines.cli import main
 from pipelines.runner import make_pipeline_options, run_pipeline
-from pipelines.versions import current_version
+from pipelines.versions import current_version, open_manifest
 
 CREATE, DELETE = "storage.objects.create", "storage.objects.delete"
 GET, LIST = "storage.objects.get", "storage.objects.list"
@@ -262,3 +262,26 @@ def test_a_launcher_starts_watches_and_cancels_with_its_roles_and_needs_all_of_t
     assert used == role("launcher")
     assert storage.permissions | {LIST} == role("stager")  # a 404 is one for who may list
     assert environment["serviceAccountEmail"] == worker  # as whom a launcher must be able to act
+
+
+def test_a_large_object_is_a_failure_and_is_not_downloaded(
+    bucket: str,
+    proxy: FaultyProxy,
+    model: Path,
+    jobs: QuickJobs,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker's disk would be full before a decoder could say that it is no track."""
+    songs = StoredSongs(bucket)
+    songs.put("small", song(1, 1))
+    songs.put("large", song(2, 2) + bytes(5_000_000))
+    monkeypatch.setattr(io, "local_copy", functools.partial(io.local_copy, max_bytes=1_000_000))
+    songs.build(model)
+    manifest = open_manifest(songs.index)
+    (path,) = manifest.files.select(kind="failures").column("path")
+    (row,) = parquet.read_table(io.join(songs.index, path)).to_pylist()
+    assert (row["track_id"], row["stage"], row["error"]) == ("large", "fetch", "too-large")
+    assert "large.song has 5000003 bytes or more, and 1000000 at most are" in row["message"]
+    asked = [request for request in proxy.seen if "/songs%2Flarge.song" in request]
+    assert asked
+    assert not [request for request in asked if "alt=media" in request]
