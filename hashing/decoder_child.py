@@ -27,7 +27,7 @@ FRAME_BYTES = 1 << 17
 # Blocks that are hashed here wait for a minute of others: decoder and Fourier transform push
 # each other out of the caches, and in turns of one block take 6 % longer than in turns of this.
 HASHED_BYTES = 1 << 21
-# A decoder reads one file at a time, and libraries and models before it: some twenty are open.
+# A decoder reads one file at a time, after libraries and models: seven are open between files.
 MAX_OPEN_FILES = 128
 IDLE_POLL_S = 5.0  # an idle child looks so often whether its parent lives
 ALARM_MARGIN_S = 5.0  # the parent's own time limit comes first
@@ -177,8 +177,9 @@ def _joined(
         took, lasts = time.process_time() - began, samples / request["sample_rate"]
         if took > timeout_s + lasts:
             signal.setitimer(signal.ITIMER_REAL, 0)
+            name = request["path"] if request["path"].isprintable() else ascii(request["path"])
             what = f"{took:.0f} s of CPU for {lasts:.0f} s of sound"
-            raise AudioError("timeout", f"{request['path']} keeps the decoder busy: {what}")
+            raise AudioError("timeout", f"{name} keeps the decoder busy: {what}")
         if size >= frame_bytes:
             signal.setitimer(signal.ITIMER_REAL, 0)  # a reader may take its time
             yield pending

@@ -27,6 +27,10 @@ class IndexFormatError(HashbeamError):
     """An index file is damaged, truncated, or of another format version."""
 
 
+class TooLargeError(HashbeamError):
+    """A remote file has more bytes than are downloaded."""
+
+
 class AudioError(HashbeamError):
     """One track cannot be hashed; becomes a row in ``failures/``.
 

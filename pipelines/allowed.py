@@ -17,9 +17,11 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-from hashing.errors import AudioError, UsageError
+from hashing.errors import AudioError, TooLargeError, UsageError
 from pipelines import io
+from pipelines.credentials import carries_credentials, redacted
 from pipelines.stores import is_remote, local
 
 SHOWN_LETTERS = 100  # of a uri in a message: its end is what is looked for, and is kept
@@ -65,17 +67,21 @@ class Allowed:
     def local_copy(self, uri: str) -> Iterator[str]:
         """`io.local_copy` of a uri that is looked at once more before it is opened.
 
-        Raises: AudioError of kind ``not-allowed``; as `io.local_copy`.
+        Raises: AudioError of the kinds ``not-allowed`` and ``too-large``; as `io.local_copy`.
         """
         if not self.permits(uri):
             raise AudioError("not-allowed", f"{shown(uri)} {self.why}")
-        with io.local_copy(uri) as path:
+        with contextlib.ExitStack() as stack:
+            try:
+                path = stack.enter_context(io.local_copy(uri))
+            except TooLargeError as error:
+                raise AudioError("too-large", str(error)) from None
             yield path
 
     @property
     def why(self) -> str:
         """The rest of a sentence about a uri that is refused."""
-        told = " or ".join(prefix.rstrip("/") or prefix for prefix in self.prefixes)
+        told = " or ".join(one.removesuffix("/") or one for one in self.prefixes)
         return f"leads out of what --allow permits ({told})"
 
     def _permits(self, uri: str, real: Callable[[str], str]) -> bool:
@@ -87,6 +93,29 @@ class Allowed:
             return (uri + "/").startswith(tuple(filter(is_remote, self.prefixes)))
         path = real(local(uri))
         return (path + "/").startswith(tuple(p for p in self.prefixes if not is_remote(p)))
+
+
+def refusals(uris: Any) -> dict[int, str]:
+    """Why uris of a list cannot be taken: place → the rest of a sentence about it.
+
+    They lead out of what the command allows, or carry credentials.
+
+    Args:
+        uris: absolute, an Arrow array.
+    """
+    import pyarrow.compute as pc  # not needed for --help
+
+    allowed, told = allowed_now(), dict[int, str]()
+    for place in allowed.refused(uris.to_pylist()) if allowed.prefixes else ():
+        told[place] = f"{shown(redacted(uris[place].as_py()))} {allowed.why}"
+    doubtful = pc.indices_nonzero(pc.match_substring_regex(uris, "(?s)://.*[@?]"))
+    for place in doubtful.to_pylist():
+        if carries_credentials(uri := uris[place].as_py()):
+            told[place] = (
+                f"{shown(redacted(uri))} must not carry credentials, which would be written down "
+                "with it: give the account of the workers the right to read, and name the bare file"
+            )
+    return told
 
 
 def parse_prefix(text: str) -> str:

@@ -20,8 +20,7 @@ import pyarrow.compute as pc
 
 from hashing.errors import CatalogError
 from pipelines import io
-from pipelines.allowed import allowed_now, shown
-from pipelines.credentials import carries_credentials, redacted
+from pipelines.allowed import refusals
 from pipelines.stores import is_remote
 
 TRACK_ID, CLIP_ID = "track_id", "clip_id"
@@ -131,26 +130,12 @@ def read_catalog(path: str, key: str = TRACK_ID) -> pa.Table:
     absolute = pc.match_substring_regex(table["uri"], r"^(/|[A-Za-z][A-Za-z0-9+.\-]*://)")
     joined = pc.binary_join_element_wise(base.rstrip("/"), table["uri"], "/")
     uri = pc.if_else(absolute, table["uri"], joined)
-    _check_uris(uri, rows, problems)
+    refused = refusals(uri)
+    for row, place in sorted((rows[place].as_py(), place) for place in refused):
+        problems.add(f"row {row}, column uri: {refused[place]}")
     problems.finish()
     table = table.set_column(table.column_names.index("uri"), "uri", uri).combine_chunks()
     return table.rename_columns({key: wanted})
-
-
-def _check_uris(uris: Any, rows: pa.Array, problems: _Problems) -> None:
-    """No uri may carry credentials, nor lead where the command does not allow."""
-    allowed, told = allowed_now(), dict[int, str]()
-    for place in allowed.refused(uris.to_pylist()) if allowed.prefixes else ():
-        told[place] = f"{shown(redacted(uris[place].as_py()))} {allowed.why}"
-    doubtful = pc.indices_nonzero(pc.match_substring_regex(uris, "://.*[@?]"))
-    for place in doubtful.to_pylist():
-        if carries_credentials(uri := uris[place].as_py()):
-            told[place] = (
-                f"{shown(redacted(uri))} must not carry credentials, which would be written down "
-                "with it: give the account of the workers the right to read, and name the bare file"
-            )
-    for row, place in sorted((rows[place].as_py(), place) for place in told):
-        problems.add(f"row {row}, column uri: {told[place]}")
 
 
 def catalog_digest(table: pa.Table) -> str:

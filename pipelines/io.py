@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
-from hashing.errors import AudioError, HashbeamError, IndexFormatError
+from hashing.errors import HashbeamError, IndexFormatError, TooLargeError
 from pipelines import stores
 from pipelines.stores import Stamped, is_remote, local, reading, writing
 
@@ -334,7 +334,7 @@ def local_copy(path: str, *, max_bytes: int = MAX_COPY_BYTES) -> Iterator[str]:
 
     A remote file of more than `max_bytes` is not downloaded: it would fill the worker's disk.
 
-    Raises: HashbeamError where a remote file is missing; AudioError ``too-large``.
+    Raises: HashbeamError where a remote file is missing; TooLargeError.
     """
     if not is_remote(path):
         yield local(path)
@@ -367,8 +367,7 @@ def _end_of(source: BinaryIO) -> int:
 
 def _check_size(path: str, size: int, most: int) -> None:
     if size > most:
-        raise AudioError(
-            "too-large",
+        raise TooLargeError(
             f"{path} has {size} bytes or more, and {most} at most are downloaded; cut it into "
-            "tracks, or put it where the workers have a disk",
+            "smaller files, or put it on a disk that the workers have"
         )
