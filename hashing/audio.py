@@ -31,6 +31,11 @@ SLACK_S = 0.1  # headers and decoders differ by encoder delay and padding, some 
 MAX_LEVEL = 1e6  # float files 120 dB above full scale hold no audio; squares must stay finite
 WARM_UP_S = 0.1  # longer than the resampler's filter: a seek must not show in the samples
 
+# What a second of sound takes at most, bytes: eight channels of 32 bits at 192 kHz. A file of more
+# than all of its seconds can take, and of pictures beside them, is no track, whatever is in it.
+MAX_BYTES_PER_S = 8 * 4 * 192_000
+BESIDE_BYTES = 1 << 30  # a concert's video, or pictures of a booklet
+
 # libsndfile reads these fastest. Ogg goes to FFmpeg: Vorbis costs 0.6 of the time there, and
 # libsndfile 1.2.2 gives up half-way in two of five Opus files.
 _SOUNDFILE = ("mp3", "wav", "flac", "aiff")
@@ -53,8 +58,8 @@ def decode_blocks(
     blocks [n], not to be kept or changed, and that rate (Hz). Damage below five per cent is left
     out, or replaced by silence where its place is known. Raises `AudioError` of the kinds
     ``missing``, ``not-a-file``, ``empty``, ``not-audio``, ``truncated``, ``no-samples``,
-    ``too-long`` (more than `max_seconds` would have to be decoded) and ``unreadable``; some only
-    after blocks have been yielded.
+    ``too-long`` (more than `max_seconds` would have to be decoded), ``too-large`` (more bytes than
+    so much sound can take) and ``unreadable``; some only after blocks have been yielded.
 
     >>> next(decode_blocks("no such file.mp3", 8000))
     Traceback (most recent call last):
@@ -64,6 +69,8 @@ def decode_blocks(
         raise ValueError(f"{sample_rate=} {start_s=} {duration_s=}: a rate and a span are needed")
     name = path if path.isprintable() else ascii(path)
     with _opened(path, name) as (fd, size):
+        if duration_s is None:
+            _check_size(name, size, max_seconds)
         facts = containers.inspect(fd, size)
         if facts.cut:
             raise AudioError("truncated", f"{name} is truncated: {facts.cut}; fetch it again")
@@ -157,6 +164,16 @@ def _resampled(
             yield out[dropped:]
     if stream is not None:
         yield stream.resample_chunk(np.zeros(0, np.float32), last=True)[skip:]
+
+
+def _check_size(name: str, size: int, max_seconds: float) -> None:
+    most = int(max_seconds * MAX_BYTES_PER_S) + BESIDE_BYTES
+    if size > most:
+        raise AudioError(
+            "too-large",
+            f"{name} has {size / 1e9:.1f} GB, and {max_seconds / 3600:.3g} h of sound take "
+            f"{most / 1e9:.1f} GB at most; cut it into tracks, or raise --max-track-hours",
+        )
 
 
 def _check_length(name: str, tally: readers.Tally, end_s: float, max_seconds: float) -> None:

@@ -248,11 +248,19 @@ class Decoder:
             self._kill()
         child = self._request(json.dumps({"timeout_s": timeout_s, **request}).encode())
         self._busy = True
+        # Signs of life do not go on for ever: no track takes longer than the longest one lasts.
+        most_s = timeout_s + request.get("max_seconds", 0.0)
+        left_s = most_s
         try:
             while True:
                 if child is not self._child:
                     raise RuntimeError("another file was begun before this one ended")
+                asked = time.monotonic()
                 kind, body = self._answer(child, name, timeout_s)
+                left_s -= time.monotonic() - asked
+                if left_s < 0:
+                    busy = f"{name} keeps the decoder busy: no end after {most_s:g} s"
+                    raise AudioError("timeout", busy)
                 self._ready = True
                 if kind == b"E":
                     raise self._reported(name, body)

@@ -27,6 +27,8 @@ FRAME_BYTES = 1 << 17
 # Blocks that are hashed here wait for a minute of others: decoder and Fourier transform push
 # each other out of the caches, and in turns of one block take 6 % longer than in turns of this.
 HASHED_BYTES = 1 << 21
+# A decoder reads one file at a time, after libraries and models: seven are open between files.
+MAX_OPEN_FILES = 128
 IDLE_POLL_S = 5.0  # an idle child looks so often whether its parent lives
 ALARM_MARGIN_S = 5.0  # the parent's own time limit comes first
 SIGN_OF_LIFE_S = 0.5  # while a track is hashed, the parent hears so often that work goes on
@@ -74,7 +76,7 @@ def _serve(requests: int, answers: int) -> None:
                 send(answers, b"C", *_hash_and_hear(*args))
                 continue
             size = FRAME_BYTES if model is None else HASHED_BYTES
-            blocks = _joined(audio.decode_blocks(**request), size, timeout_s)
+            blocks = _joined(audio.decode_blocks(**request), size, timeout_s, request)
             if model is None:
                 for joined in blocks:
                     send(answers, b"B", *joined)
@@ -131,7 +133,8 @@ def _hash_and_hear(
 
     listeners, beside = Listeners(encoders), dict[str, Any]()
     decoded = audio.decode_blocks(**request, listener=listeners.hear)
-    codes = _hash(hasher, _joined(decoded, HASHED_BYTES, timeout_s), answers, embeddings)
+    joined = _joined(decoded, HASHED_BYTES, timeout_s, request)
+    codes = _hash(hasher, joined, answers, embeddings)
     for name in encoders:
         send(answers, b"P")
         with _alarm(timeout_s):
@@ -154,19 +157,29 @@ def _error(kind: str, message: str) -> bytes:
 
 
 def _joined(
-    blocks: Iterator[np.ndarray], frame_bytes: int, timeout_s: float
+    blocks: Iterator[np.ndarray], frame_bytes: int, timeout_s: float, request: dict[str, Any]
 ) -> Iterator[list[np.ndarray]]:
     """Gather blocks into frames of `frame_bytes`.
+
+    A file that gives some sound now and then could be decoded for days: all of it, and what is
+    made of it on the way, may take as much CPU time as it lasts, and `timeout_s` beside.
 
     The kernel's alarm ends a process that decodes one frame for too long: should the parent be
     gone, nobody else would, and no Python code runs while a native decoder hangs.
     """
     pending: list[np.ndarray] = []
-    size = 0
+    size, samples, began = 0, 0, time.process_time()
     signal.setitimer(signal.ITIMER_REAL, timeout_s + ALARM_MARGIN_S)
     for block in blocks:
         pending.append(block)
         size += block.nbytes
+        samples += len(block)
+        took, lasts = time.process_time() - began, samples / request["sample_rate"]
+        if took > timeout_s + lasts:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            name = request["path"] if request["path"].isprintable() else ascii(request["path"])
+            what = f"{took:.0f} s of CPU for {lasts:.0f} s of sound"
+            raise AudioError("timeout", f"{name} keeps the decoder busy: {what}")
         if size >= frame_bytes:
             signal.setitimer(signal.ITIMER_REAL, 0)  # a reader may take its time
             yield pending
@@ -187,6 +200,9 @@ def main() -> None:
 
         resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        # Pipes are no files: what is made of a track goes through, and nothing is written to disks.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
     with contextlib.suppress(BrokenPipeError):  # the parent is gone
         _serve(0, answers)
 

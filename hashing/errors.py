@@ -27,12 +27,17 @@ class IndexFormatError(HashbeamError):
     """An index file is damaged, truncated, or of another format version."""
 
 
+class TooLargeError(HashbeamError):
+    """A remote file has more bytes than are downloaded."""
+
+
 class AudioError(HashbeamError):
     """One track cannot be hashed; becomes a row in ``failures/``.
 
     `kind` is a short stable word for counting: ``missing``, ``not-a-file``, ``empty``,
     ``not-audio``, ``truncated``, ``no-samples``, ``too-long``, ``too-short``, ``silent``,
-    ``unreadable``, ``crashed`` or ``timeout``.
+    ``unreadable``, ``crashed`` or ``timeout``; of what is not even opened, ``not-allowed`` or
+    ``too-large``.
 
     >>> AudioError("empty", "a.mp3 holds no bytes").kind
     'empty'

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hashing import audio, containers
+from hashing import audio, containers, readers
 from hashing.errors import AudioError
 
 Floats = npt.NDArray[np.float32]
@@ -203,7 +203,7 @@ def _by_ffmpeg(
     import av
 
     try:
-        with av.open("fd:", options={"fd": str(fd), "protocol_whitelist": "fd"}) as container:
+        with readers.open_container(fd) as container:
             if not container.streams.audio:
                 return 0.0, [], []
             stream = container.streams.audio[0]

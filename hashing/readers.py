@@ -32,7 +32,7 @@ MAX_BROKEN_READS = 1000  # a container whose reader fails so often makes no prog
 
 # What FFmpeg may open: containers of audio and video. Playlists, subtitles, pictures, devices and
 # network addresses are left out: a catalogue's file must not make a worker open another one.
-_DEMUXERS = (
+DEMUXERS = (
     "3g2,3gp,aa,aac,ac3,aiff,amr,ape,asf,ast,au,avi,avr,caf,dsf,dts,dtshd,eac3,flac,flv,iff,ircam,"
     "loas,m4a,matroska,mj2,mlp,mov,mp3,mp4,mpc,mpc8,mpeg,mpegts,nistsphere,nsv,nut,oga,ogg,oma,"
     "paf,pvf,qcp,rm,rso,shn,sox,tak,truehd,tta,voc,w64,wav,webm,wsd,wv,xwma"
@@ -175,10 +175,7 @@ def av_blocks(
     os.lseek(fd, 0, os.SEEK_SET)
     tally.errors = 0
     try:
-        container = av.open(
-            "fd:",
-            options={"fd": str(fd), "format_whitelist": _DEMUXERS, "protocol_whitelist": "fd"},
-        )
+        container = open_container(fd)
     except (av.FFmpegError, ValueError):
         if tally.samples:
             return
@@ -199,6 +196,19 @@ def av_blocks(
         tally.open(tally.sample_rate, sample_rate)
         blocks = _listened(itertools.chain([first], blocks), tally)
         yield from blocks if tally.averaged == 1 else averages(blocks)
+
+
+def open_container(fd: int) -> Any:
+    """An open file as FFmpeg reads it: a container of sound, and nothing that names other files.
+
+    Raises what PyAV raises.
+    """
+    import av
+
+    return av.open(
+        "fd:",
+        options={"fd": str(fd), "format_whitelist": DEMUXERS, "protocol_whitelist": "fd"},
+    )
 
 
 def _listened(blocks: Iterator[np.ndarray], tally: Tally) -> Iterator[np.ndarray]:

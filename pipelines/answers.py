@@ -11,7 +11,7 @@ from hashing.decoder import Decoder
 from hashing.encoders import QueryCodes
 from hashing.errors import AudioError, HashbeamError
 from hashing.search import Match, Searcher
-from pipelines import io
+from pipelines.allowed import ANYWHERE, Allowed
 from pipelines.duplication.collapse import MORE, collapse
 from pipelines.opened import IndexTracks
 
@@ -90,6 +90,7 @@ def ask(
     max_seconds: float,
     timeout_s: float,
     groups: Mapping[str, int] | None = None,
+    allowed: Allowed = ANYWHERE,
 ) -> Iterable[Answer]:
     """Answer queries one after the other; one that cannot be decoded is an answer with an error.
 
@@ -97,7 +98,7 @@ def ask(
     """
     for query in queries:
         try:
-            codes = hash_query(query, searcher, decoder, max_seconds, timeout_s)
+            codes = hash_query(query, searcher, decoder, max_seconds, timeout_s, allowed)
         except AudioError as error:
             message = str(error)
             if query.uri not in message:  # the hasher has no name, a temporary copy another one
@@ -113,10 +114,15 @@ def ask(
 
 
 def hash_query(
-    query: Query, searcher: Searcher, decoder: Decoder, max_seconds: float, timeout_s: float
+    query: Query,
+    searcher: Searcher,
+    decoder: Decoder,
+    max_seconds: float,
+    timeout_s: float,
+    allowed: Allowed = ANYWHERE,
 ) -> QueryCodes:
     """The snippets of a query; raises `AudioError`."""
-    with io.local_copy(query.uri) as path:
+    with allowed.local_copy(query.uri) as path:
         blocks = decoder.blocks(
             path,
             searcher.hasher.features.sample_rate,

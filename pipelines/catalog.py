@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from hashing.errors import CatalogError
 from pipelines import io
+from pipelines.allowed import refusals
 from pipelines.stores import is_remote
 
 TRACK_ID, CLIP_ID = "track_id", "clip_id"
@@ -83,7 +84,8 @@ def read_catalog(path: str, key: str = TRACK_ID) -> pa.Table:
 
     Text columns are strings (null where empty), `artist_id`, `artist_name` and `genres` lists of
     strings, `uri` absolute; unknown columns come as they are. A list of queries is a catalogue as
-    well: `key` is the column of its ids. Without `track_id`, `clip_id` becomes it.
+    well: `key` is the column of its ids. Without `track_id`, `clip_id` becomes it. No uri may carry
+    credentials, or lead out of what the command allows (`pipelines.allowed`).
 
     Raises: CatalogError naming file, row, column and remedy; all problems (up to 10) at once.
 
@@ -128,6 +130,10 @@ def read_catalog(path: str, key: str = TRACK_ID) -> pa.Table:
     absolute = pc.match_substring_regex(table["uri"], r"^(/|[A-Za-z][A-Za-z0-9+.\-]*://)")
     joined = pc.binary_join_element_wise(base.rstrip("/"), table["uri"], "/")
     uri = pc.if_else(absolute, table["uri"], joined)
+    refused = refusals(uri)
+    for row, place in sorted((rows[place].as_py(), place) for place in refused):
+        problems.add(f"row {row}, column uri: {refused[place]}")
+    problems.finish()
     table = table.set_column(table.column_names.index("uri"), "uri", uri).combine_chunks()
     return table.rename_columns({key: wanted})
 

@@ -24,6 +24,8 @@ from types import FrameType, ModuleType
 from typing import NoReturn
 
 from hashing.errors import CatalogError, HashbeamError, UsageError
+from pipelines.allowed import add_allow_argument, only
+from pipelines.credentials import redacted
 from pipelines.options import unknown_flags
 from pipelines.sent_away import SentAwayError
 
@@ -68,6 +70,11 @@ VERBS = {
     "rollback": Verb("pipelines.rollback", "make an earlier version the published one"),
     "plan": Verb("pipelines.plan", "say what an index will cost: hours, bytes, workers, money"),
     "gc": Verb("pipelines.gc", "delete old versions and what dead runs have left"),
+}
+# Those that read a catalogue or a list of queries, which others may have made.
+READ_URIS = {
+    *("index", "reindex", "lookup", "disambiguate", "events", "midi-pairs", "plan"),
+    *("evaluate", "train", "import-model"),
 }
 
 
@@ -147,6 +154,8 @@ def make_parser(
         allow_abbrev=False,
     )
     module.add_arguments(parser)
+    if name in READ_URIS:
+        add_allow_argument(parser)
     return module, parser
 
 
@@ -221,17 +230,23 @@ def _joined(arguments: Sequence[str], own_flags: Sequence[str]) -> list[str]:
 def _run(name: str, arguments: Sequence[str]) -> int:
     module, args, beam_args = parse(name, arguments)
     if not getattr(args, "detach", False):
-        return int(module.run(args, beam_args))
+        return carry_out(module, args, beam_args)
     from pipelines.detached import command_flag, send_nothing
 
     try:
-        status = int(module.run(args, [*beam_args, command_flag(args)]))
+        status = carry_out(module, args, [*beam_args, command_flag(args)])
         send_nothing(beam_args)
     except SentAwayError as sent:
         told = {"sent": True, "job": sent.job, "template": sent.template or None}
         print(json.dumps(told) if args.json else f"hashbeam {name}: {sent.told()}")
         return 0
     return status
+
+
+def carry_out(module: ModuleType, args: argparse.Namespace, beam_args: Sequence[str]) -> int:
+    """Runs a verb with its parsed flags; errors as it raises them."""
+    with only(getattr(args, "allow", None) or ()):
+        return int(module.run(args, list(beam_args)))
 
 
 def _overview() -> str:
@@ -246,7 +261,7 @@ def _overview() -> str:
 
 
 def _complain(name: str, error: Exception, status: int) -> int:
-    line = " ".join(str(error).split()) or type(error).__name__
+    line = redacted(" ".join(str(error).split())) or type(error).__name__
     print(f"{name}: error: {line}", file=sys.stderr)
     return status
 

@@ -152,7 +152,7 @@ def give_again(
 
 
 def _run_verb(verb: str, args: argparse.Namespace) -> None:
-    from pipelines.cli import VERBS  # which imports this module only when it is needed
+    from pipelines.cli import VERBS, carry_out  # which imports this module when it is needed
 
     args.verb = verb
-    importlib.import_module(VERBS[verb].module).run(args, [])
+    carry_out(importlib.import_module(VERBS[verb].module), args, [])

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from pipelines.allowed import Allowed, allowed_now
 from pipelines.options import (
     MAX_TRACK_HOURS,
     Checker,
@@ -53,7 +54,7 @@ class EventOptions:
     """What ``hashbeam events search`` was asked to do.
 
     Either `files`, `text` or both, or `queries` and `out`; `labels` "" for the usual column;
-    `share` None: all codes; the rest as the flags say.
+    `share` None: all codes; `allowed` is where uris may lead; the rest as the flags say.
     """
 
     index: str
@@ -70,6 +71,7 @@ class EventOptions:
     workers: int = 1
     max_query_hours: float = MAX_TRACK_HOURS
     decode_timeout_s: float = 60.0
+    allowed: Allowed = dataclasses.field(default_factory=allowed_now)
     json: bool = False
     quiet: bool = False
     progress: bool = False
@@ -251,11 +253,10 @@ def ask_files(
     """Answers to recordings, one after the other; one that cannot be heard has an error."""
     from hashing.errors import AudioError, HashbeamError
     from hashing.events.search import hear_clip
-    from pipelines import io
 
     for query in queries:
         try:
-            with io.local_copy(query.uri) as path:
+            with options.allowed.local_copy(query.uri) as path:
                 blocks = decoder.blocks(
                     path,
                     clips.hasher.features.sample_rate,

@@ -35,6 +35,9 @@ SPOOL_BYTES = 8 << 20
 # Connections of a process: the reader threads of a look-up, and some more.
 CONNECTIONS = 64
 _WRITER = "hashbeam-writer"  # the metadata that names an object's writer
+# Otherwise google-cloud-storage asks for each bucket itself, for its traces: a right that nobody
+# who reads or writes objects needs, and whose refusal stands in the audit log.
+_NO_BUCKET_METADATA = "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA"
 
 
 class GcsStore:
@@ -254,6 +257,7 @@ def _client(process: int, emulator: str) -> Any:
         raise HashbeamError(
             "gs:// needs google-cloud-storage: pip install 'hashbeam[gcp]'"
         ) from error
+    os.environ.setdefault(_NO_BUCKET_METADATA, "true")
     if emulator:
         made = Client.create_anonymous_client()
     else:

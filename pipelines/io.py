@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
-from hashing.errors import HashbeamError, IndexFormatError
+from hashing.errors import HashbeamError, IndexFormatError, TooLargeError
 from pipelines import stores
 from pipelines.stores import Stamped, is_remote, local, reading, writing
 
@@ -332,7 +332,9 @@ def remove_tree(path: str) -> None:
 def local_copy(path: str, *, max_bytes: int = MAX_COPY_BYTES) -> Iterator[str]:
     """A local path with the bytes of `path`: itself, or a temporary download of a remote file.
 
-    Raises: HashbeamError where a remote file is missing or has more than `max_bytes`.
+    A remote file of more than `max_bytes` is not downloaded: it would fill the worker's disk.
+
+    Raises: HashbeamError where a remote file is missing; TooLargeError.
     """
     if not is_remote(path):
         yield local(path)
@@ -343,14 +345,29 @@ def local_copy(path: str, *, max_bytes: int = MAX_COPY_BYTES) -> Iterator[str]:
     with tempfile.NamedTemporaryFile(prefix="hashbeam-", suffix=suffix) as copy:
         size = 0
         with reading(path), stores.open_read(path) as source:
+            _check_size(path, _end_of(source), max_bytes)
             while block := source.read(CHUNK_BYTES):
                 size += len(block)
-                if size > max_bytes:
-                    raise HashbeamError(
-                        f"{path} has more than {max_bytes} bytes, the most that is downloaded"
-                    )
+                _check_size(path, size, max_bytes)
                 with writing(copy.name):
                     copy.write(block)
         with writing(copy.name):
             copy.flush()
         yield copy.name
+
+
+def _end_of(source: BinaryIO) -> int:
+    """The size of a file before it is read; 0 where its store does not tell."""
+    with contextlib.suppress(OSError, ValueError):  # it cannot seek
+        size = source.seek(0, os.SEEK_END)
+        source.seek(0)
+        return size
+    return 0
+
+
+def _check_size(path: str, size: int, most: int) -> None:
+    if size > most:
+        raise TooLargeError(
+            f"{path} has {size} bytes or more, and {most} at most are downloaded; cut it into "
+            "smaller files, or put it on a disk that the workers have"
+        )

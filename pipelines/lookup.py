@@ -127,6 +127,7 @@ class LookupJob(QueryJob):
                 max_seconds=options.max_query_hours * 3600,
                 timeout_s=options.decode_timeout_s,
                 groups=opened.groups,
+                allowed=options.allowed,
             )
         )
         told = {

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from hashing.errors import UsageError
+from pipelines.allowed import Allowed, allowed_now
 
 MAX_TRACK_HOURS = (
     2.0  # hours: the longest concert recordings; spectrogram and codes stay below 40 MB
@@ -99,7 +100,8 @@ from 0 to 1, got 7
 class LookupOptions:
     """What ``hashbeam lookup`` was asked to do; either `files` or `queries` and `out`.
 
-    `duplicates` is the folder of ``hashbeam duplicates`` whose groups are one answer, or "".
+    `duplicates` is the folder of ``hashbeam duplicates`` whose groups are one answer, or "";
+    `allowed` is where uris may lead.
     """
 
     index: str
@@ -117,6 +119,7 @@ class LookupOptions:
     quiet: bool
     progress: bool
     duplicates: str = ""
+    allowed: Allowed = dataclasses.field(default_factory=allowed_now)
 
 
 def add_decode_arguments(parser: argparse.ArgumentParser) -> None:

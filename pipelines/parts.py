@@ -24,14 +24,17 @@ from hashing.encoders import Hasher
 from hashing.errors import AudioError, HashbeamError
 from hashing.listening import ListeningDecoder
 from pipelines import io, parquet
+from pipelines.allowed import Allowed, allowed_now
 from pipelines.also import ALSO, LACKING
 from pipelines.also_files import FILES
 from pipelines.content import file_checksum
+from pipelines.credentials import redacted
 from pipelines.file_state import FileState
 from pipelines.kept import KeptTracks, places_of
 from pipelines.look import modified
 from pipelines.part_files import Hashed, PartFiles, part_name
 from pipelines.runs import Receipt, Run, new_attempt
+from pipelines.track_tables import NOT_FETCHED
 
 MAX_PARTS = 4096  # 3 to 6 files each: the manifest of any catalogue stays small, opens at once
 MIN_TRACKS = 8  # a part: its own cost (five durable files, 11 ms CPU) stays below 1 % of decoding
@@ -48,7 +51,7 @@ class HashJob:
     `max_seconds` of audio a track may have; `timeout_s` without a decoded block; `embeddings` says
     to keep them, and to compare queries with them; `sources` are index and version of where tracks
     are that need no decoding, and `decodes` is False where that is all of them; `recodes` makes
-    their codes anew, of the embeddings that are kept there.
+    their codes anew, of the embeddings that are kept there; `allowed` is where uris may lead.
     """
 
     run: Run
@@ -58,6 +61,7 @@ class HashJob:
     sources: tuple[tuple[str, str], ...] = ()
     decodes: bool = True
     recodes: bool = False
+    allowed: Allowed = dataclasses.field(default_factory=allowed_now)
 
 
 def tracks_per_part(n_tracks: int) -> int:
@@ -207,7 +211,7 @@ def _hash_track(
     # The time is taken before the content: a file that is written meanwhile has changed since. That
     # of a temporary copy says nothing about the file that it was made from.
     state.mtime = modified(uri)
-    with io.local_copy(uri) as path:
+    with job.allowed.local_copy(uri) as path:
         with contextlib.suppress(OSError, ValueError):  # the decoder says it better
             state.size, state.content = file_checksum(path)
         if not encoders:
@@ -225,9 +229,10 @@ def _heard(name: str, track: Hashed, uri: str) -> Any:
 
 
 def _explain(error: Exception) -> dict[str, str]:
-    message = " ".join(str(error).split())[:1000]
+    message = redacted(" ".join(str(error).split()))[:1000]
     if isinstance(error, AudioError):
         stage = "hash" if error.kind in _JUDGED_BY_EAR else "decode"
+        stage = "fetch" if error.kind in NOT_FETCHED else stage
         return {"stage": stage, "error": error.kind, "message": message}
     if isinstance(error, HashbeamError | OSError):  # a remote file, or one that has just gone
         return {"stage": "fetch", "error": "unreadable", "message": message}

@@ -138,6 +138,7 @@ def look_up_files(options: LookupOptions) -> int:
             max_seconds=options.max_query_hours * 3600,
             timeout_s=options.decode_timeout_s,
             groups=open_groups(options.duplicates),
+            allowed=options.allowed,
         ):
             failures += [answer.message] * bool(answer.error)
             if options.json:

@@ -14,6 +14,8 @@ from pipelines.file_state import FILE_STATE
 FAILURES = pa.schema(
     [(name, pa.string()) for name in ("track_id", "uri", "stage", "error", "message")]
 )
+# Errors of files that are not opened at all: their stage is "fetch".
+NOT_FETCHED = ("not-allowed", "too-large")
 # What change detection needs to know of a file: one that failed is tried again when it differs.
 _FILE = {"etag": pa.string(), **FILE_STATE}
 TRACK_FAILURES = pa.schema([*FAILURES, *_FILE.items()])

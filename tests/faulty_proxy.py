@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 
@@ -30,6 +31,9 @@ class Fault:
     kind: int | str
     where: str = ""
     times: int = 1
+
+
+Proxy = TypeVar("Proxy", bound="FaultyProxy")
 
 
 class FaultyProxy(http.server.ThreadingHTTPServer):
@@ -70,6 +74,10 @@ class FaultyProxy(http.server.ThreadingHTTPServer):
                     return fault.kind
         return None
 
+    def refuses(self, method: str, path: str, body: bytes) -> str | None:
+        """Why a whole request is answered with 403, not passed on; None: it is not."""
+        return None
+
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that gave up is no matter."""
 
@@ -77,7 +85,14 @@ class FaultyProxy(http.server.ThreadingHTTPServer):
 @contextlib.contextmanager
 def faulty_proxy(target: str) -> Iterator[FaultyProxy]:
     """Runs a proxy in front of `target`."""
-    with FaultyProxy(target) as proxy:
+    with serving(FaultyProxy(target)) as proxy:
+        yield proxy
+
+
+@contextlib.contextmanager
+def serving(proxy: Proxy) -> Iterator[Proxy]:
+    """Runs a proxy."""
+    with proxy:
         thread = threading.Thread(target=proxy.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:
@@ -109,6 +124,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return self._reset()
         if isinstance(kind, int):
             return self._answer(kind, [("Content-Type", "text/plain")], b"broken on purpose")
+        if (refusal := self.server.refuses(self.command, self.path, body)) is not None:
+            return self._answer(403, [("Content-Type", "text/plain")], refusal.encode())
         connection = http.client.HTTPConnection(self.server.target, timeout=60)
         with contextlib.closing(connection):
             connection.request(self.command, self.path, body, dict(self.headers.items()))

@@ -48,7 +48,7 @@ PATHS_OF = {("reindex", "--index"): WRITE_FOLDER}
 
 # By what stands for the value in ``--help``.
 WHOLE, DECIMAL = ("N", "K"), ("SHARE", "H", "S", "P", "D")
-TEXT = ("M", "WHAT", "NAMES", "NAME", "RULE", "COLUMN")
+TEXT = ("M", "WHAT", "NAMES", "NAME", "RULE", "COLUMN", "PREFIX")
 
 ANY_PATH = r"^gs://[^\n\r]+$"
 ANY_WHOLE = r"^[0-9]+$"

@@ -20,6 +20,8 @@ from apache_beam.utils.shared import Shared
 from hashing.artists.decoder import ArtistDecoder, HeardTrack
 from hashing.errors import AudioError, HashbeamError, ModelError
 from pipelines import io, parquet
+from pipelines.allowed import Allowed, allowed_now
+from pipelines.credentials import redacted
 from pipelines.disambiguation.store import (
     FOLDER,
     Heard,
@@ -28,7 +30,7 @@ from pipelines.disambiguation.store import (
     write_embeddings,
 )
 from pipelines.runs import new_attempt
-from pipelines.track_tables import FAILURES
+from pipelines.track_tables import FAILURES, NOT_FETCHED
 
 Ear = Callable[[str], HeardTrack]
 
@@ -40,7 +42,8 @@ MAX_PARTS = 4096  # of a huge catalogue: the files stay a list that is read at o
 class EmbedJob:
     """What a worker must know: small, and sent to each of them.
 
-    `out` is the folder of results, `work` what only this run needs in it; `digest` is the model's.
+    `out` is the folder of results, `work` what only this run needs in it; `digest` is the model's;
+    `allowed` is where uris may lead.
     """
 
     out: str
@@ -49,6 +52,7 @@ class EmbedJob:
     digest: str
     max_seconds: float
     timeout_s: float
+    allowed: Allowed = dataclasses.field(default_factory=allowed_now)
 
     @property
     def todo(self) -> str:
@@ -152,7 +156,7 @@ def embed_part(job: EmbedJob, part: int, ear: Ear) -> tuple[int, int]:
         zip(tracks["track_id"].to_pylist(), tracks["uri"].to_pylist(), strict=True)
     ):
         try:
-            heard.append(_hear(row, uri, ear))
+            heard.append(_hear(row, uri, ear, job.allowed))
         except Exception as error:  # whatever one file does, the other tracks go on
             failures.append({"track_id": track_id, "uri": uri, **_explain(error, uri)})
     attempt = new_attempt()
@@ -183,17 +187,18 @@ def read_failures(job: EmbedJob) -> pa.Table:
     return pa.Table.from_pylist([rows[key] for key in sorted(rows)], schema=FAILURES)
 
 
-def _hear(row: int, uri: str, ear: Ear) -> Heard:
-    with io.local_copy(uri) as path:
+def _hear(row: int, uri: str, ear: Ear, allowed: Allowed) -> Heard:
+    with allowed.local_copy(uri) as path:
         found = ear(path)
         size, mtime = file_state(path)
     return as_heard(row, uri, found, size, mtime)
 
 
 def _explain(error: Exception, uri: str) -> dict[str, str]:
-    message = " ".join(str(error).split())[:1000]
+    message = redacted(" ".join(str(error).split()))[:1000]
     if isinstance(error, AudioError):
         stage = "embed" if error.kind in ("silent", "too-short") else "decode"
+        stage = "fetch" if error.kind in NOT_FETCHED else stage
         shown = message if uri in message else f"{uri}: {message}"
         return {"stage": stage, "error": error.kind, "message": shown}
     if isinstance(error, HashbeamError | OSError):  # a remote file, or one that has just gone

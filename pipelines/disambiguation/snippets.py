@@ -13,6 +13,7 @@ from hashing.audio import encode
 from hashing.decoder import Decoder
 from hashing.errors import AudioError, HashbeamError
 from pipelines import io
+from pipelines.allowed import allowed_now
 
 FOLDER = "snippets"
 LENGTH_S = 6.0  # s: a singer is known in less
@@ -65,7 +66,7 @@ def forget_others(folder: str, kept: Iterable[str]) -> None:
 def _cut(path: str, uri: str, duration_s: float, decoder: Decoder, timeout_s: float) -> bool:
     start_s = max(0.0, (duration_s - LENGTH_S) / 2)
     try:
-        with io.local_copy(uri) as local:
+        with allowed_now().local_copy(uri) as local:
             blocks = decoder.blocks(
                 local, RATE, start_s=start_s, duration_s=LENGTH_S, timeout_s=timeout_s
             )

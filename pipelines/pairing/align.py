@@ -22,7 +22,9 @@ from hashing.matched import match
 from hashing.scores import ScoreError, hear_score
 from hashing.sequences import SequenceEncoder, SequenceFeatures, TrackSequence
 from hashing.time_pairs import thinned
-from pipelines import io, parquet
+from pipelines import parquet
+from pipelines.allowed import ANYWHERE, Allowed
+from pipelines.credentials import redacted
 from pipelines.midi_folder import read_midi_file
 from pipelines.options import MAX_TRACK_HOURS
 from pipelines.pairing.job import FAILURES, MAX_CELLS, PAIRS, SHORTEST_S, PairsJob
@@ -58,14 +60,18 @@ def align_part(job: PairsJob, part: int, ear: Ear, encoder: SequenceEncoder) -> 
 
 
 def hear_recording(
-    uri: str, decoder: Decoder, timeout_s: float, encoder: SequenceEncoder
+    uri: str,
+    decoder: Decoder,
+    timeout_s: float,
+    encoder: SequenceEncoder,
+    allowed: Allowed = ANYWHERE,
 ) -> TrackSequence:
     """A recording as the model hears it, decoded in a child process.
 
     Raises: AudioError, also for what is too short or silent; HashbeamError where a store fails.
     """
     rate = encoder.features.cqt.sample_rate
-    with io.local_copy(uri) as path:
+    with allowed.local_copy(uri) as path:
         blocks = list(decoder.blocks(path, rate, max_seconds=MAX_RECORDING_S, timeout_s=timeout_s))
     samples = np.concatenate([np.zeros(0, np.float32), *blocks])
     seconds = samples.size / rate
@@ -134,7 +140,7 @@ def _row(todo: dict[str, Any]) -> dict[str, Any]:
 
 
 def _explain(error: Exception, stage: str, name: str) -> dict[str, str]:
-    message = " ".join(str(error).split())[:1000]
+    message = redacted(" ".join(str(error).split()))[:1000]
     shown = message if name in message else f"{name}: {message}"
     if isinstance(error, AudioError | ScoreError):
         return {"stage": stage, "error": error.kind, "message": shown}

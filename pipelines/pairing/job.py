@@ -20,6 +20,7 @@ from hashing.errors import CatalogError
 from hashing.scores import MAX_SCORE_S, played_by
 from hashing.titles import LEAST_SCORE, MOST
 from pipelines import io
+from pipelines.allowed import Allowed, allowed_now
 from pipelines.catalog import catalog_digest
 from pipelines.job_folder import claim
 from pipelines.midi_folder import MidiFolder
@@ -57,7 +58,8 @@ class PairsOptions:
     """What ``hashbeam midi-pairs`` was asked to do.
 
     Fields: `catalog` a file, `midi` and `out` folders; `min_confidence` 0 to 1; `model` of
-    sequences, a name or a folder; `soundfont` a path, `PLAIN`, or None for any.
+    sequences, a name or a folder; `soundfont` a path, `PLAIN`, or None for any; `allowed` is where
+    uris may lead.
     """
 
     catalog: str
@@ -71,6 +73,7 @@ class PairsOptions:
     json: bool
     quiet: bool
     progress: bool
+    allowed: Allowed = dataclasses.field(default_factory=allowed_now)
 
 
 @dataclasses.dataclass(frozen=True)

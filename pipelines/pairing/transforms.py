@@ -76,7 +76,11 @@ class AlignParts(beam.DoFn):
         decoder.start()
         timeout_s = self._job.options.decode_timeout_s
         self._ear = functools.partial(
-            hear_recording, decoder=decoder, timeout_s=timeout_s, encoder=self._encoder
+            hear_recording,
+            decoder=decoder,
+            timeout_s=timeout_s,
+            encoder=self._encoder,
+            allowed=self._job.options.allowed,
         )
 
     def process(self, part: int) -> Iterable[int]:

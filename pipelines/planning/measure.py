@@ -24,6 +24,7 @@ from hashing.listening import ListeningDecoder
 from hashing.quantizers import Quantizer
 from hashing.synthesis import render_track
 from pipelines import parquet
+from pipelines.allowed import ANYWHERE
 from pipelines.options import DECODE_TIMEOUT_S, MAX_TRACK_HOURS
 from pipelines.parts import MIN_TRACKS, HashJob, count_parts, hash_part, write_parts
 from pipelines.plain import write_plain
@@ -117,6 +118,7 @@ def _hash(
     uris: Sequence[str],
 ) -> list[Receipt]:
     """The receipts of parts of these tracks, hashed when all is warm."""
+    made_up = not uris
     uris = list(uris) or _render(folder)
     catalog = pa.table({"track_id": [f"{n:06d}" for n in range(len(uris))], "uri": uris})
     receipts = list[Receipt]()
@@ -129,6 +131,8 @@ def _hash(
             run = _run(str(Path(folder, name)), hasher, tracks.num_rows)
             write_parts(run, tracks)
             job = HashJob(run, MAX_TRACK_HOURS * 3600, DECODE_TIMEOUT_S, keep_embeddings)
+            if made_up:
+                job = dataclasses.replace(job, allowed=ANYWHERE)
             for part in range(run.plan.n_parts):
                 yield hash_part(job, part, hasher, decoder, encoders)
 

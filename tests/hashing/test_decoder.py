@@ -191,10 +191,9 @@ class TestBadChildren:
             "import hashing.audio as audio, hashing.decoder_child as decoder\n"
             "real = audio.decode_blocks\n"
             "def blocks(path, *rest, **options):\n"
-            f"    with open({str(tmp_path / 'tried')!r}, 'a') as tried: tried.write('x')\n"
-            f"    if os.path.getsize({str(tmp_path / 'tried')!r}) == 1:\n"
-            f"        os.kill(os.getpid(), signal.SIG{sign})\n"
-            "    yield from real(path, *rest, **options)\n"
+            f"    try: os.mkdir({str(tmp_path / 'tried')!r})\n"
+            "    except FileExistsError: yield from real(path, *rest, **options)\n"
+            f"    else: os.kill(os.getpid(), signal.SIG{sign})\n"
             "audio.decode_blocks = blocks\n"
             "decoder.main()\n"
         )

@@ -28,6 +28,7 @@ from hashing.rendering import RenderingError
 from hashing.scores import RENDER_HZ, ScoreError, read_score, score_levels
 from hashing.sequences import SequenceEncoder, TrackSequence
 from pipelines import io
+from pipelines.allowed import allowed_now
 from pipelines.evaluation.midi.songs import SongFile
 from pipelines.midi_folder import read_midi_file
 
@@ -178,7 +179,7 @@ class Hearer:
             self._decoder = Decoder()
         rate = self._config.sample_rate
         try:
-            with io.local_copy(item.uri) as path:
+            with allowed_now().local_copy(item.uri) as path:
                 samples = np.concatenate(list(self._decoder.blocks(path, rate)))
         except AudioError:
             raise
