@@ -100,7 +100,7 @@ flink: $(UV)  ## download Flink and what runs Beam on it into .venv (needs Java 
 
 flink-test:  ## the jobs on a Flink cluster of processes: same rows, and task managers killed
 	@$(MAKE) --no-print-directory --jobs 2 install flink
-	$(PYTEST) tests/flink $(PYTEST_ARGS)
+	$(PYTEST) tests/flink -o faulthandler_timeout=900 $(PYTEST_ARGS)
 
 test-slow: install  ## what takes minutes: a thousand mutated audio files, kills at every point
 	HASHBEAM_SLOW=1 $(PYTEST) -n $(JOBS) --dist loadfile tests/test_audio_fuzz.py tests/crash tests/pipelines/reindexing/test_sequences.py $(PYTEST_ARGS)

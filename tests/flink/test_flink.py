@@ -96,7 +96,7 @@ def test_lookup(
 
 
 def test_disambiguate(run: Run, work: Path, homonyms: Path, on_flink: list[str]) -> None:
-    command = ("disambiguate", "--catalog", homonyms, "--max-failures", 0.5)
+    command = ("disambiguate", "--catalog", homonyms, "--min-confidence", 0)
     run(*command, "--out", "local.artists")
     run(*command, "--out", "flink.artists", *on_flink)
     for name in ("clusters", "memberships", "groups", "proposals"):
