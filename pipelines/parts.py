@@ -33,7 +33,10 @@ from pipelines.look import modified
 from pipelines.part_files import Hashed, PartFiles, part_name
 from pipelines.runs import Receipt, Run, new_attempt
 
-MAX_PARTS = 4096  # 3 to 6 files each: the manifest of any catalogue stays small, opens at once
+MAX_PARTS = 4096  # 3 to 6 files each: the manifest of most catalogues stays small, opens at once
+# Tracks of a part: catalogues of more than 16.8 million have more parts instead of larger ones, so
+# that what a worker holds is bounded: of 480 snippets of 32 bytes, 63 MB of codes and some copies.
+MAX_TRACKS = 4096
 MIN_TRACKS = 8  # a part: its own cost (five durable files, 11 ms CPU) stays below 1 % of decoding
 # Between these bounds parts grow as the square root of the catalogue: of 100,000 tracks a part is a
 # minute of work, and whoever goes through all tracks opens hundreds of files, not thousands.
@@ -63,11 +66,11 @@ class HashJob:
 def tracks_per_part(n_tracks: int) -> int:
     """How many consecutive tracks make a part.
 
-    >>> [tracks_per_part(n) for n in (20, 427, 100_000, 10_000_000)]
-    [8, 11, 159, 2442]
+    >>> [tracks_per_part(n) for n in (20, 427, 100_000, 10_000_000, 100_000_000)]
+    [8, 11, 159, 2442, 4096]
     """
     grown = math.ceil(math.sqrt(n_tracks) / 2)
-    return max(MIN_TRACKS, grown, math.ceil(n_tracks / MAX_PARTS))
+    return min(MAX_TRACKS, max(MIN_TRACKS, grown, math.ceil(n_tracks / MAX_PARTS)))
 
 
 def count_parts(n_tracks: int) -> int:
