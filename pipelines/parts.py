@@ -23,7 +23,7 @@ from hashing.decoder import Decoder
 from hashing.encoders import Hasher
 from hashing.errors import AudioError, HashbeamError
 from hashing.listening import ListeningDecoder
-from pipelines import io, parquet
+from pipelines import io
 from pipelines.also import ALSO, LACKING
 from pipelines.also_files import FILES
 from pipelines.content import file_checksum
@@ -31,6 +31,7 @@ from pipelines.file_state import FileState
 from pipelines.kept import KeptTracks, places_of
 from pipelines.look import modified
 from pipelines.part_files import Hashed, PartFiles, part_name
+from pipelines.part_rows import has_rows, read_rows, write_rows
 from pipelines.runs import Receipt, Run, new_attempt
 
 MAX_PARTS = 4096  # 3 to 6 files each: the manifest of most catalogues stays small, opens at once
@@ -78,20 +79,14 @@ def count_parts(n_tracks: int) -> int:
     return -(-n_tracks // tracks_per_part(n_tracks))
 
 
-def catalog_path(run: Run) -> str:
-    """Where a run keeps its catalogue, one row group a part."""
-    return io.join(run.work, "catalog.parquet")
-
-
 def write_parts(run: Run, catalog: pa.Table) -> None:
     """Cuts a catalogue into parts for the workers, unless an earlier start of the run has.
 
     Args:
         catalog: as from `pipelines.catalog.read_catalog`.
     """
-    path = catalog_path(run)
-    if not io.exists(path):
-        parquet.write_table(path, catalog, row_group_size=tracks_per_part(catalog.num_rows))
+    if not has_rows(run):
+        write_rows(run, [catalog], catalog.schema, tracks_per_part(catalog.num_rows))
 
 
 def hash_part(
@@ -116,7 +111,7 @@ def hash_part(
     started, cpu_s = time.time(), _cpu_s(decoder)
     plan = job.run.plan
     number = part - plan.first_part
-    tracks = parquet.read_table(catalog_path(job.run), row_groups=[number])
+    tracks = read_rows(job.run, number)
     tracks, places = places_of(tracks)
     if "uri" not in tracks.column_names:  # all of it is taken over, with what is said of it
         assert kept is not None

@@ -106,6 +106,7 @@ def write_spill(run: Run, segment: SegmentCodes, task: SpillTask, quantizer: Qua
             bounds[table] = [written, *inner.tolist(), written + len(packed)]
             written += len(packed)
             file.write(packed.astype("<u8", copy=False).data)
+            del packed  # before those of the next table are made
         file.write(bounds.tobytes())
         shape = quantizer.n_tables, len(task.ranges)
         file.write(_FOOTER.pack(_MAGIC, FORMAT_VERSION, *shape))

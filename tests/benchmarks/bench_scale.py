@@ -8,8 +8,9 @@ Commands, each of which can be given again and writes its figures under its own 
     build     a published index of so many tracks, by stages: --tracks N [--first N] [--tables 13]
     merge     indexes that `build` made into one, by `hashbeam merge`
     lookup    what a query costs in an index, by length of the query
+    plan      what `hashbeam plan` says of the same, of 10 and of 100 million tracks
     paper     the elements of every stage at 1, 10 and 100 million tracks, on paper
-    report    tables and chart of the document, from the results of all others
+    report    tables and chart of the document, from the results of all others: --document FILE
 
 `--real INDEX` is an index of the default model of real music whose catalogue has a column
 `source_package`; half of the packages are drawn from, the other half asks.
@@ -18,14 +19,30 @@ Commands, each of which can be given again and writes its figures under its own 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from pipelines.cli import main as main_of_hashbeam
+
 SNIPPETS = 480  # of a track
-# (name, first track, tracks) of what one table of is built; the largest is merged of two halves.
-HALF = 500_000
+HALF = 500_000  # tracks: the largest index is merged of two such
+AS_LONG = "--minutes 2.01417"  # as 480 snippets of the default model
+DAY = "--hours 24 --start-s 180"
+PLANS = {
+    "keys-1 half": f"--tracks {HALF} {AS_LONG}",
+    "keys-1 480M": f"--tracks {2 * HALF} {AS_LONG}",
+    "keys-1 100M": f"--tracks 208334 {AS_LONG}",
+    "keys-13 10M": f"--tracks 20834 {AS_LONG}",
+    "1": f"--tracks 1000000 {AS_LONG} {DAY}",
+    "10": f"--tracks 10000000 {AS_LONG} {DAY}",
+    "100": f"--tracks 100000000 {AS_LONG} {DAY}",
+    "10 of 4 min": f"--tracks 10000000 --minutes 4 {DAY}",
+    "100 of 4 min": f"--tracks 100000000 --minutes 4 {DAY}",
+}
 
 
 def main(argv: list[str]) -> int:
@@ -54,6 +71,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--tables", type=int, choices=(1, 13), default=1)
     parser.add_argument("--queries", type=int, default=64, help="of each length")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--times", type=int, default=1, help="lookup: the usual probes")
+    parser.add_argument("--document", type=Path, help="report: whose tables are written")
     parser.add_argument("--catalog", help="lookup: of the real music, whose files are asked with")
     return parser.parse_args(argv)
 
@@ -66,6 +85,7 @@ def keep(path: Path, found: dict[str, Any]) -> None:
 
 
 def build(args: argparse.Namespace) -> dict[str, Any]:
+    """An index of one table, or of all, in stages."""
     import scale_index
 
     name = args.name or f"{args.tracks}x{args.tables}"
@@ -75,6 +95,7 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def merge(args: argparse.Namespace) -> dict[str, Any]:
+    """The names, merged."""
     import scale_index
 
     folders = [args.work_dir / name for name in args.names]
@@ -84,24 +105,34 @@ def merge(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def lookup(args: argparse.Namespace) -> dict[str, Any]:
+    """Queries to one index."""
     import scale_index
     import scale_lookup
 
     (name,) = args.names
     index = str(args.work_dir / name)
     found = scale_index.in_fresh_process(
-        scale_lookup.measure, index, args.catalog, args.queries, args.rounds
+        scale_lookup.measure, index, args.catalog, args.queries, args.rounds, args.times
     )
-    return {f"lookup {name}": found}
+    return {f"lookup {name}{'-wide' if args.times > 1 else ''}": found}
 
 
 def balance(args: argparse.Namespace) -> dict[str, Any]:
+    """Codes against codes."""
     import scale_balance
 
     return {"balance": scale_balance.compare(args.real, SNIPPETS)}
 
 
+def report(args: argparse.Namespace) -> None:
+    """Nothing is measured: what there is goes into the document."""
+    import scale_report
+
+    scale_report.write(args.document, json.loads(args.results.read_text()))
+
+
 def paper(args: argparse.Namespace) -> dict[str, Any]:
+    """Elements of the job."""
     import scale_paper
 
     from hashing.encoders import Hasher
@@ -114,12 +145,31 @@ def paper(args: argparse.Namespace) -> dict[str, Any]:
     return {"paper": found}
 
 
+def plan(args: argparse.Namespace) -> dict[str, Any]:
+    """`hashbeam plan` of what was built, and of what was not."""
+    found = {}
+    for name, flags in PLANS.items():
+        told = ["--from", args.real]
+        if name.startswith("keys-"):
+            given = ["--hash-cpu-s", "4", "--table-cpu-s", "0.06"]  # only its bytes are looked at
+            told = ["--model", str(args.work_dir / name.split()[0]), *given]
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text):
+            if main_of_hashbeam(["plan", *flags.split(), *told, "--json"]):
+                raise SystemExit(f"no plan for {flags}")
+        found[name] = {**json.loads(text.getvalue()), "flags": flags}
+        del found[name]["speeds"]["source"]  # names folders of this machine
+    return {"plan": found}
+
+
 COMMANDS = {
     "balance": balance,
     "build": build,
     "merge": merge,
     "lookup": lookup,
     "paper": paper,
+    "plan": plan,
+    "report": report,
 }
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import pyarrow as pa
 from scale_codes import MadeUpMusic, columns_of, read_real, save_key_model
 
 from hashing.encoders import Hasher
-from pipelines import spills
+from pipelines import io, spills
 from pipelines.gather import make_manifest
 from pipelines.parts import HashJob, count_parts, hash_part, write_parts
 from pipelines.publication import publish
@@ -255,5 +255,4 @@ def _rows_of_merge(folders: Sequence[str], scratch: str) -> Figures:
     plan = Plan(FIRST_VERSION, "", "", "", {}, tracks, count_parts(tracks), utc_now())
     run = Run(scratch, plan)
     write_merged(run, merged_rows(sources))
-    path = Path(run.work, "catalog.parquet")
-    return {"tracks": tracks, "bytes": path.stat().st_size}
+    return {"tracks": tracks, "bytes": sum(io.list_files(run.work).values())}

@@ -21,7 +21,7 @@ from scale_codes import PACKAGE, asking_packages
 from hashing.audio import decode
 from hashing.encoders import Hasher, QueryCodes
 from hashing.errors import AudioError
-from hashing.search import Searcher
+from hashing.search import PROBES, Searcher
 from hashing.shards import Shard
 from hashing.table_format import DENSE, HEADER_BYTES
 from pipelines import io
@@ -39,9 +39,15 @@ RECORD_BYTES = 16  # of a block of a ranked directory
 SEED = 3
 
 
-def measure(index: str, catalog: str, queries: int, rounds: int) -> Figures:
-    """All figures of one index; for a fresh process."""
-    searcher, _, manifest = open_index(index)
+def measure(index: str, catalog: str, queries: int, rounds: int, times: int) -> Figures:
+    """All figures of one index; for a fresh process.
+
+    Args:
+      times: as many probes as are usual: thirteen times those of one table meet about as many
+        buckets, postings and candidates as thirteen tables do.
+    """
+    # As large indexes are asked, of whatever size this one is: nothing is read whole and kept.
+    searcher, _, manifest = open_index(index, probes=times * PROBES, read_ahead=False)
     asked = {
         seconds: excerpts(catalog, searcher.hasher, seconds, 2 * queries) for seconds in SECONDS
     }
@@ -49,6 +55,7 @@ def measure(index: str, catalog: str, queries: int, rounds: int) -> Figures:
     figures: Figures = {
         "postings_a_table": searcher.n_snippets,
         "n_tables": searcher.tables.n_tables,
+        "probes": searcher.probes,
         "key_bits": searcher.key_bits,
     }
     drop_from_cache(paths)
@@ -155,12 +162,17 @@ def time_warm(searcher: Searcher, queries: Sequence[QueryCodes], rounds: int) ->
     }
     hits = [sum(len(one.gid) for one in tables.lookup_each(segments, row)) for row in rows]
     pages = [pages_touched(searcher, row) for row in rows]
+    places = [
+        searcher.candidates([query], [step]).gid.size
+        for query, step in zip(queries, steps, strict=True)
+    ]
     return figures | {
         "snippets": float(np.mean([len(query.responses) for query in queries])),
         "keys": float(np.mean([row.size for row in rows])),
         "hits": float(np.mean(hits)),
         "hits_a_key": float(np.sum(hits) / np.sum([row.size for row in rows])),
         "pages": float(np.mean(pages)),
+        "candidates": float(np.mean(places)),
     }
 
 

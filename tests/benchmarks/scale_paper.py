@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from hashing.quantizers import Quantizer
 from pipelines.part_files import part_name
+from pipelines.part_rows import PARTS_A_FILE
 from pipelines.parts import count_parts, tracks_per_part
 from pipelines.runs import Plan, Receipt, Run
 from pipelines.segment_codes import SegmentCodes, read_segments
@@ -131,7 +132,7 @@ def elements(tracks: int, snippets: int, quantizer: Quantizer) -> Figures:
 
 
 def listings(tracks: int, snippets: int, quantizer: Quantizer) -> Figures:
-    """What lists all parts or all files, of which the manifest is read once a worker."""
+    """The manifest, which lists all files, and what a part reads of how others are cut."""
     segments = segments_of(tracks, snippets, quantizer.code_bytes)
     bits = choose_key_bits(segments, quantizer)
     shards = [
@@ -141,7 +142,7 @@ def listings(tracks: int, snippets: int, quantizer: Quantizer) -> Figures:
     ]
     return {
         "manifest_bytes": manifest_bytes(segments, shards),
-        "catalog_footer_bytes": footer_bytes(count_parts(tracks)),
+        "rows_footer_bytes": footer_bytes(count_parts(tracks)),
     }
 
 
@@ -178,11 +179,11 @@ def manifest_bytes(segments: list[SegmentCodes], shards: list[FileEntry]) -> int
 
 
 def footer_bytes(parts: int) -> int:
-    """Of the catalogue of a run, which every part reads to find its own rows."""
+    """Of a file of the rows that a run goes through, which a part reads to find its own."""
     row = pa.table({f"column_{number:02d}": ["x" * 20] for number in range(CATALOG_COLUMNS)})
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, row.schema, compression="zstd") as writer:
-        for _ in range(parts):
+        for _ in range(min(parts, PARTS_A_FILE)):
             writer.write_table(row)
     data = sink.getvalue()
     return int.from_bytes(data.slice(data.size - 8, 4).to_pybytes(), "little")

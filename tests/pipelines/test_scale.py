@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import itertools
+import json
 import multiprocessing
 import pickle
 import re
@@ -134,3 +136,21 @@ def test_planning_a_segment_reads_its_own_receipts_only(
     read.clear()
     assert len(list(steps._missing(segment, [10], {}))) == hasher.quantizer.n_tables
     assert read == ["s001-t00-k0000"]  # the spill's has been discarded: it was of other codes
+
+
+def test_the_document_says_what_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tables and its chart are those of the results beside it."""
+    root = Path(__file__).parents[2]
+    monkeypatch.syspath_prepend(str(root / "tests/benchmarks"))
+    write = importlib.import_module("scale_report").write
+    results = json.loads((root / "deploy/scale.json").read_text())
+    found = tmp_path / "SCALE.md"
+    text = (root / "deploy/SCALE.md").read_text()
+    found.write_text(
+        re.sub(r"(<!-- table [^>]* -->).*?(<!-- end -->)", r"\1\n\2", text, flags=re.S)
+    )
+    write(found, results)
+    assert found.read_text() == text
+    assert (tmp_path / "scale.svg").read_text() == (root / "deploy/scale.svg").read_text()
