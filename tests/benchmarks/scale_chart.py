@@ -57,8 +57,8 @@ def _frame(results: Figures) -> list[str]:
     parts = [
         f'<text x="{LEFT}" y="18" font-weight="bold">CPU ms a query, warm, by postings of a '
         "table</text>",
-        f'<text x="{LEFT}" y="35" fill="#555">full: 13 tables, measured; empty: 1 table, measured; '
-        "line: 13 tables, expected; dashed: extrapolated</text>",
+        f'<text x="{LEFT}" y="35" fill="#555">full: 13 tables; line: their stand-in; empty: 1 '
+        "table; all measured. Dashed: extrapolated</text>",
     ]
     bottom = HEIGHT - BOTTOM
     for power in range(6, 12):

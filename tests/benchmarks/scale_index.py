@@ -21,7 +21,7 @@ import pyarrow as pa
 from scale_codes import MadeUpMusic, columns_of, read_real, save_key_model
 
 from hashing.encoders import Hasher
-from pipelines import io, spills
+from pipelines import io
 from pipelines.gather import make_manifest
 from pipelines.parts import HashJob, count_parts, hash_part, write_parts
 from pipelines.publication import publish
@@ -207,7 +207,7 @@ def merge(folders: Sequence[Path], out: Path) -> Figures:
 
 def _merge(folders: Sequence[str], out: str) -> Figures:
     written: list[Receipt] = []
-    real = spills.Run.write_receipt
+    real = Run.write_receipt
 
     def note(run: Run, receipt: Receipt) -> Receipt:
         written.append(receipt)
