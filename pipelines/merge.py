@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hashing.errors import HashbeamError, UsageError
-from pipelines import io, parquet
+from pipelines import io
 from pipelines.also import ALSO, add_moved_models, folders_of, models_beside, models_named
 from pipelines.execution import Work, execute
 from pipelines.gates import NOTHING_DECODED, add_no_gates, nothing_decoded
@@ -32,7 +32,8 @@ from pipelines.live import failed_beside, failed_tracks, without_codes
 from pipelines.lock import IndexLock
 from pipelines.opened import find_hasher
 from pipelines.options import Checker, add_job_arguments, workers
-from pipelines.parts import catalog_path, count_parts
+from pipelines.part_rows import has_rows, read_all
+from pipelines.parts import count_parts
 from pipelines.reindexing.compact import take_over
 from pipelines.reindexing.failures import whole, write_failures
 from pipelines.reindexing.merging import Source, merged_rows, write_merged
@@ -154,7 +155,7 @@ def merge(options: MergeOptions, beam_args: Sequence[str] = ()) -> Summary:
             n_tracks=n_tracks,
             n_parts=count_parts(n_tracks),
         )
-        if not io.exists(catalog_path(merged)):
+        if not has_rows(merged):
             try:
                 write_merged(merged, merged_rows(sources))
             except HashbeamError:  # as it is, this run can never go on
@@ -212,7 +213,7 @@ def _with_failures(run: Run, manifest: Manifest, sources: Sequence[Source]) -> M
         return manifest
     # One that was hashed in another index is there; one that failed in both is so once. What has
     # codes failed only in what the merged index may not have, be it in two things.
-    live = parquet.read_table(catalog_path(run), ["track_id"])["track_id"].combine_chunks()
+    live = pa.concat_tables(read_all(run, ["track_id"]))["track_id"].combine_chunks()
     beside = failed_beside(table)
     nowhere = pc.and_not(pc.invert(beside), pc.is_in(table["track_id"], live))
     stages = pa.array([ALSO[name].stage for name in manifest.also], pa.string())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import functools
 import math
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +29,19 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Ints = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint32]
 
 # Of a file of removals, beside ``ordinal``: first snippet number of each track and its end, and how
 # many of these have a snippet.
 SPANS = ("first_gid", "end_gid", "snippets")
+SPANNED = ("gids", "ordinal")  # the same of a file of tracks: all that locating one needs
 
-# Parts whose tracks are kept in memory: 2,442 rows a part at ten million tracks, so some 200 MB.
-CACHED_PARTS = 512
+# Parts of which is kept where their tracks begin, 8 bytes a track: the candidates of a query are
+# spread over as many parts. Ten million tracks take 80 MB, 8,192 parts of 4,096 tracks 268 MB.
+CACHED_PARTS = 8192
+# Parts of which all columns are kept, for the answers: 2,442 rows a part at ten million tracks, so
+# some 200 MB. An index that has no more of them is read once.
+CACHED_ROWS = 512
 
 # Parts of a segment that are read at once, when the first of them is met: a query meets most of
 # them, and one search among all of their tracks takes as long as one among those of a part.
@@ -69,7 +76,7 @@ class IndexTracks:
         }
         # Lowest ordinal and number of every part that has been read, in order, by segment.
         self._read: dict[int, list[tuple[int, int]]] = {}
-        self._fetched: dict[str, pa.Table] = {}  # and not yet looked at
+        self._rows: OrderedDict[str, pa.Table] = OrderedDict()  # by path, used last at the end
         self._part = functools.lru_cache(maxsize=CACHED_PARTS)(self._read_part)
         self._whole = functools.lru_cache(maxsize=None)(self._read_whole)
         self._removals = functools.lru_cache(maxsize=None)(self._read_removals)
@@ -110,8 +117,8 @@ class IndexTracks:
 
     def _bounds(self, segment: int, part: int) -> tuple[Ints, Ints]:
         """First snippet number of each track of a part and the end of the last, and ordinals."""
-        bounds, ordinals, _ = self._part(segment, part)
-        return bounds + self.starts[segment][part], ordinals
+        bounds, ordinals = self._part(segment, part)
+        return bounds + self.starts[segment][part], ordinals.astype(np.int64)
 
     def _read_whole(self, segment: int) -> tuple[Ints, Ints]:
         """`_bounds` of all parts of a small segment."""
@@ -152,8 +159,13 @@ class IndexTracks:
         # Ordinals rise from part to part.
         read = self._read[segment]
         _, part = read[bisect.bisect(read, (ordinal, math.inf)) - 1]
-        _, ordinals, table = self._part(segment, part)
-        (row,) = table.slice(int(np.searchsorted(ordinals, ordinal)), 1).to_pylist()
+        _, ordinals = self._part(segment, part)
+        path = self._path(segment, part)
+        if path not in self._rows:
+            self._keep(path, parquet.read_table(io.join(self._index, path), small=True))
+        self._rows.move_to_end(path)
+        at = int(np.searchsorted(ordinals, ordinal))
+        (row,) = self._rows[path].slice(at, 1).to_pylist()
         return dict(row)
 
     def _fetch(self, segment: int, parts: list[int]) -> None:
@@ -163,26 +175,40 @@ class IndexTracks:
         read = {part for _, part in self._read.get(segment, ())}
         first = self._segments[segment].first_part
         paths = [self._paths.get((segment, first + part)) for part in parts if part not in read]
-        known = [path for path in paths[:CACHED_PARTS] if path is not None]
+        known = [path for path in paths[:CACHED_ROWS] if path is not None]
         tables = side_by_side(lambda path: parquet.read_table(io.join(self._index, path)), known)
-        self._fetched = dict(zip(known, tables, strict=True))
+        for path, table in zip(known, tables, strict=True):
+            self._keep(path, table)
 
-    def _read_part(self, segment: int, part: int) -> tuple[Ints, Ints, pa.Table]:
-        path = self._paths.get((segment, self._segments[segment].first_part + part))
+    def _keep(self, path: str, table: pa.Table) -> None:
+        self._rows[path] = table
+        while len(self._rows) > CACHED_ROWS:
+            self._rows.popitem(last=False)
+
+    def _path(self, segment: int, part: int) -> str:
+        path: str | None = self._paths.get((segment, self._segments[segment].first_part + part))
         if path is None:
             raise IndexFormatError(
                 f"index {self._index}: part {part} of segment {segment} has snippets but no "
                 "tracks; run `hashbeam verify` on it, then rebuild it"
             )
-        table = self._fetched.pop(path, None)
-        if table is None:
+        return path
+
+    def _read_part(self, segment: int, part: int) -> tuple[Words, Words]:
+        """`_bounds` counted from the part's own first number; both fit into 32 bits."""
+        path = self._path(segment, part)
+        table = self._rows.get(path)
+        if table is None and len(self._paths) <= CACHED_ROWS:
             table = parquet.read_table(io.join(self._index, path))
-        spans = table["gids"].to_numpy().astype(np.int64)
-        ordinals = table["ordinal"].to_numpy().astype(np.int64)
+            self._keep(path, table)
+        elif table is None:
+            table = parquet.read_table(io.join(self._index, path), SPANNED, small=True)
+        ends = np.cumsum(table["gids"].to_numpy(), dtype=np.uint32)
+        ordinals = table["ordinal"].to_numpy().astype(np.uint32)
         read = self._read.setdefault(segment, [])
         if (place := (int(ordinals[0]), part)) not in read:
             bisect.insort(read, place)
-        return np.concatenate(([0], np.cumsum(spans))), ordinals, table
+        return np.concatenate((np.zeros(1, np.uint32), ends)), ordinals
 
     def _read_removals(self, segment: int) -> tuple[Ints, Gone]:
         """Ordinals of removed tracks, and their snippet numbers."""

@@ -23,7 +23,6 @@ from hashing.decoder import Decoder
 from hashing.encoders import Hasher
 from hashing.errors import AudioError, HashbeamError
 from hashing.listening import ListeningDecoder
-from pipelines import io, parquet
 from pipelines.allowed import Allowed, allowed_now
 from pipelines.also import ALSO, LACKING
 from pipelines.also_files import FILES
@@ -33,10 +32,14 @@ from pipelines.file_state import FileState
 from pipelines.kept import KeptTracks, places_of
 from pipelines.look import modified
 from pipelines.part_files import Hashed, PartFiles, part_name
+from pipelines.part_rows import has_rows, read_rows, write_rows
 from pipelines.runs import Receipt, Run, new_attempt
 from pipelines.track_tables import NOT_FETCHED
 
-MAX_PARTS = 4096  # 3 to 6 files each: the manifest of any catalogue stays small, opens at once
+MAX_PARTS = 4096  # 3 to 6 files each: the manifest of most catalogues stays small, opens at once
+# Tracks of a part: catalogues of more than 16.8 million have more parts instead of larger ones, so
+# that what a worker holds is bounded: of 480 snippets of 32 bytes, 63 MB of codes and some copies.
+MAX_TRACKS = 4096
 MIN_TRACKS = 8  # a part: its own cost (five durable files, 11 ms CPU) stays below 1 % of decoding
 # Between these bounds parts grow as the square root of the catalogue: of 100,000 tracks a part is a
 # minute of work, and whoever goes through all tracks opens hundreds of files, not thousands.
@@ -67,21 +70,16 @@ class HashJob:
 def tracks_per_part(n_tracks: int) -> int:
     """How many consecutive tracks make a part.
 
-    >>> [tracks_per_part(n) for n in (20, 427, 100_000, 10_000_000)]
-    [8, 11, 159, 2442]
+    >>> [tracks_per_part(n) for n in (20, 427, 100_000, 10_000_000, 100_000_000)]
+    [8, 11, 159, 2442, 4096]
     """
     grown = math.ceil(math.sqrt(n_tracks) / 2)
-    return max(MIN_TRACKS, grown, math.ceil(n_tracks / MAX_PARTS))
+    return min(MAX_TRACKS, max(MIN_TRACKS, grown, math.ceil(n_tracks / MAX_PARTS)))
 
 
 def count_parts(n_tracks: int) -> int:
     """How many parts so many tracks are cut into."""
     return -(-n_tracks // tracks_per_part(n_tracks))
-
-
-def catalog_path(run: Run) -> str:
-    """Where a run keeps its catalogue, one row group a part."""
-    return io.join(run.work, "catalog.parquet")
 
 
 def write_parts(run: Run, catalog: pa.Table) -> None:
@@ -90,9 +88,8 @@ def write_parts(run: Run, catalog: pa.Table) -> None:
     Args:
         catalog: as from `pipelines.catalog.read_catalog`.
     """
-    path = catalog_path(run)
-    if not io.exists(path):
-        parquet.write_table(path, catalog, row_group_size=tracks_per_part(catalog.num_rows))
+    if not has_rows(run):
+        write_rows(run, [catalog], catalog.schema, tracks_per_part(catalog.num_rows))
 
 
 def hash_part(
@@ -117,7 +114,7 @@ def hash_part(
     started, cpu_s = time.time(), _cpu_s(decoder)
     plan = job.run.plan
     number = part - plan.first_part
-    tracks = parquet.read_table(catalog_path(job.run), row_groups=[number])
+    tracks = read_rows(job.run, number)
     tracks, places = places_of(tracks)
     if "uri" not in tracks.column_names:  # all of it is taken over, with what is said of it
         assert kept is not None

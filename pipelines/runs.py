@@ -153,23 +153,25 @@ class Run:
         io.write_bytes(path, dump_json(receipt))
         return receipt
 
-    def receipts(self) -> dict[str, Receipt]:
-        """Name → receipt of every piece of work whose files are all there in full size."""
+    def receipts(self, prefix: str = "") -> dict[str, Receipt]:
+        """Name → receipt of every piece of work whose files are all there in full size.
+
+        Args:
+            prefix: only of names that begin so: of all others nothing but the name is read.
+        """
         sizes = io.list_files(self.path())
-        prefix = f"{version_path('', self.version)}/"
+        own = f"{version_path('', self.version)}/"
         paths = [
             self.path(name)
             for name in sorted(sizes)
-            if name.startswith("work/receipts/") and name.endswith(".json")
+            if name.startswith(f"work/receipts/{prefix}") and name.endswith(".json")
         ]
         found = {}
         for path, data in zip(paths, io.read_all(paths), strict=True):
             receipt = _load_receipt(data, path)
             if receipt is None or receipt.run != self.plan.token:
                 continue
-            if all(
-                sizes.get(file.path.removeprefix(prefix)) == file.bytes for file in receipt.files
-            ):
+            if all(sizes.get(file.path.removeprefix(own)) == file.bytes for file in receipt.files):
                 found[receipt.name] = receipt
         return found
 

@@ -35,9 +35,19 @@ class SegmentCodes:
     digest: str
 
     @property
+    def name(self) -> str:
+        """What the names of all its receipts begin with."""
+        return segment_name(self.id)
+
+    @property
     def total(self) -> int:
         """Snippets of the segment."""
         return sum(self.snippets)
+
+
+def segment_name(number: int) -> str:
+    """What the names of receipts of a segment begin with: ``s000-``."""
+    return f"s{number:03d}-"
 
 
 def read_segments(run: Run, receipts: Mapping[str, Receipt]) -> list[SegmentCodes]:

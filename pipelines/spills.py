@@ -31,7 +31,7 @@ from hashing.quantizers import Quantizer
 from hashing.tables import pack_postings
 from pipelines import io
 from pipelines.runs import Receipt, Run, new_attempt
-from pipelines.segment_codes import SegmentCodes, codes_of
+from pipelines.segment_codes import SegmentCodes, codes_of, segment_name
 from pipelines.stores import in_turn, is_remote
 from pipelines.versions import FileEntry
 
@@ -62,7 +62,7 @@ class SpillTask:
     @property
     def name(self) -> str:
         """The name of its receipt: ``s000-p00012``."""
-        return f"s{self.segment:03d}-p{self.number:05d}"
+        return f"{segment_name(self.segment)}p{self.number:05d}"
 
     def inputs(self, segment: SegmentCodes) -> str:
         """What the spill is made from, as a digest."""
@@ -106,6 +106,7 @@ def write_spill(run: Run, segment: SegmentCodes, task: SpillTask, quantizer: Qua
             bounds[table] = [written, *inner.tolist(), written + len(packed)]
             written += len(packed)
             file.write(packed.astype("<u8", copy=False).data)
+            del packed  # before those of the next table are made
         file.write(bounds.tobytes())
         shape = quantizer.n_tables, len(task.ranges)
         file.write(_FOOTER.pack(_MAGIC, FORMAT_VERSION, *shape))

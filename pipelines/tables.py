@@ -25,7 +25,7 @@ from pipelines import io
 from pipelines.footprint import SHARD_BYTES, SPILL_BYTES, needing
 from pipelines.options import MIN_KEY_BITS
 from pipelines.runs import Receipt, Run, new_attempt
-from pipelines.segment_codes import SegmentCodes, codes_of
+from pipelines.segment_codes import SegmentCodes, codes_of, segment_name
 from pipelines.sent_quantizer import QuantizerByName
 from pipelines.spills import SpillTask, finished_spills, plan_spills, read_slices, write_spill
 from pipelines.versions import FileEntry
@@ -34,6 +34,10 @@ from pipelines.versions import FileEntry
 # larger one is spilled.
 KEPT_SNIPPETS = 1_000_000
 BUCKET_BITS = 2  # keys are so many bits shorter than one bucket for each posting would need
+
+# What is told of a segment, by its number.
+Segments = Mapping[int, Iterable[SegmentCodes]]
+Spills = Mapping[int, Iterable[FileEntry]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +55,7 @@ class ShardTask:
     @property
     def name(self) -> str:
         """The name of its receipt: ``s000-t07-k0003``."""
-        return f"s{self.segment:03d}-t{self.table:02d}-k{self.number:04d}"
+        return f"{segment_name(self.segment)}t{self.table:02d}-k{self.number:04d}"
 
     def inputs(self, segment: SegmentCodes) -> str:
         """What the shard is made from, as a digest."""
@@ -209,36 +213,41 @@ class BuildTables(QuantizerByName, beam.PTransform[Any, Any]):
 
     def expand(self, segments: Any) -> Any:
         """The steps."""
+        # A worker fetches by number what is told of its own segment: lists of all segments, and of
+        # all their spills, grow with the catalogue.
+        own = beam.pvalue.AsMultiMap(
+            segments
+            | "by number" >> beam.Map(_numbered).with_output_types(tuple[int, SegmentCodes])
+        )
+        totals = beam.pvalue.AsList(segments | "count" >> beam.Map(lambda segment: segment.total))
         spilled = (
             segments
-            | "plan spills" >> beam.FlatMap(self._pieces, beam.pvalue.AsList(segments))
-            # Moves some hundred bytes a piece of four million snippets.
+            | "plan spills" >> beam.FlatMap(self._pieces, totals)
+            # Moves some kilobytes a piece of four million snippets.
             | "spread spills" >> beam.Reshuffle()
             | "spill"
             >> needing(
-                SPILL_BYTES, beam.Map(self._spill, beam.pvalue.AsList(segments)), segments.pipeline
-            )
+                SPILL_BYTES, beam.Map(self._spill, own), segments.pipeline
+            ).with_output_types(tuple[int, FileEntry])
         )
-        build = beam.Map(self._build, beam.pvalue.AsList(segments), beam.pvalue.AsList(spilled))
+        spills = beam.pvalue.AsMultiMap(spilled)
         return (
             segments
             # The entries of the spills hold it back until all are written.
-            | "plan shards"
-            >> beam.FlatMap(
-                self._missing, beam.pvalue.AsList(segments), beam.pvalue.AsList(spilled)
-            )
+            | "plan shards" >> beam.FlatMap(self._missing, totals, spills)
             # Moves some hundred bytes a shard; without it one worker would build them all.
             | "spread shards" >> beam.Reshuffle()
-            | "build shards" >> needing(SHARD_BYTES, build, segments.pipeline)
+            | "build shards"
+            >> needing(SHARD_BYTES, beam.Map(self._build, own, spills), segments.pipeline)
         )
 
     def is_built(self, segments: Sequence[SegmentCodes], done: Mapping[str, Receipt]) -> bool:
         """Whether all shards of these segments have receipts."""
-        bits = self._key_bits(segments)
+        bits = self._key_bits([segment.total for segment in segments])
         return all(next(self._unbuilt(one, bits, done), None) is None for one in segments)
 
-    def _key_bits(self, segments: Sequence[SegmentCodes]) -> int:
-        return self.key_bits or choose_key_bits(segments, self.quantizer)
+    def _key_bits(self, totals: Iterable[int]) -> int:
+        return self.key_bits or choose_key_bits_of(sum(totals), self.quantizer)
 
     def _unbuilt(
         self, segment: SegmentCodes, key_bits: int, done: Mapping[str, Receipt]
@@ -249,14 +258,14 @@ class BuildTables(QuantizerByName, beam.PTransform[Any, Any]):
                 yield task
 
     def _pieces(
-        self, segment: SegmentCodes, segments: Sequence[SegmentCodes]
+        self, segment: SegmentCodes, totals: Iterable[int]
     ) -> Iterator[tuple[SpillTask, FileEntry | None]]:
         """The pieces of a segment that lacks a shard, each with its spill where it has one."""
-        bits = self._key_bits(segments)
+        bits = self._key_bits(totals)
         tasks = spills_of(segment, self.quantizer, bits)
         if not tasks:
             return
-        done = self.run.receipts()
+        done = self.run.receipts(segment.name)
         if next(self._unbuilt(segment, bits, done), None) is None:
             return
         written = {one.name: one.files[0] for one in finished_spills(segment, tasks, done)}
@@ -266,26 +275,28 @@ class BuildTables(QuantizerByName, beam.PTransform[Any, Any]):
             yield task, written.get(task.name)
 
     def _spill(
-        self, piece: tuple[SpillTask, FileEntry | None], segments: Sequence[SegmentCodes]
-    ) -> FileEntry:
+        self, piece: tuple[SpillTask, FileEntry | None], segments: Segments
+    ) -> tuple[int, FileEntry]:
         task, written = piece
-        if written is not None:
-            return written
-        segment = next(one for one in segments if one.id == task.segment)
-        return write_spill(self.run, segment, task, self.quantizer).files[0]
+        if written is None:
+            (segment,) = segments[task.segment]
+            written = write_spill(self.run, segment, task, self.quantizer).files[0]
+        return task.segment, written
 
     def _missing(
-        self, segment: SegmentCodes, segments: Sequence[SegmentCodes], _: Sequence[FileEntry]
+        self, segment: SegmentCodes, totals: Iterable[int], _: Spills
     ) -> Iterator[ShardTask]:
-        done = self.run.receipts()
-        for task in self._unbuilt(segment, self._key_bits(segments), done):
+        done = self.run.receipts(segment.name)
+        for task in self._unbuilt(segment, self._key_bits(totals), done):
             if task.name in done:
                 self.run.discard(task.name)  # of other codes or another key length
             yield task
 
-    def _build(
-        self, task: ShardTask, segments: Sequence[SegmentCodes], spilled: Sequence[FileEntry]
-    ) -> str:
-        segment = next(one for one in segments if one.id == task.segment)
-        spills = [entry for entry in spilled if entry.segment == task.segment]
+    def _build(self, task: ShardTask, segments: Segments, spilled: Spills) -> str:
+        (segment,) = segments[task.segment]
+        spills = list(spilled[task.segment])
         return build_table(self.run, segment, task, self.quantizer, spills).name
+
+
+def _numbered(segment: SegmentCodes) -> tuple[int, SegmentCodes]:
+    return segment.id, segment

@@ -57,7 +57,7 @@ from pipelines.reindexing.edits import edit_name, edit_rows
 from pipelines.reindexing.run import Result, reindex
 from pipelines.summary import Summary
 from pipelines.tables import BuildTables
-from pipelines.versions import Manifest, open_manifest
+from pipelines.versions import FileEntry, Manifest, open_manifest
 
 BITS, TABLES = 64, 2
 KEY_BITS = 24  # so long that nothing is hit by chance: answers depend on what there is alone
@@ -184,15 +184,17 @@ def run_at_once(
         names.append(part_name(part))
     segments = job._segments(run, names)
     tables = BuildTables(run, job.model, job.quantizer, job.key_bits)
+    totals, own = [segment.total for segment in segments], {one.id: [one] for one in segments}
     for segment in segments:
-        spilled = []
-        for piece in tables._pieces(segment, segments):
+        spilled: dict[int, list[FileEntry]] = {segment.id: []}
+        for piece in tables._pieces(segment, totals):
             if piece[1] is None:
                 before(piece[0].name)
-            spilled.append(tables._spill(piece, segments))
-        for task in tables._missing(segment, segments, spilled):
+            number, entry = tables._spill(piece, own)
+            spilled[number].append(entry)
+        for task in tables._missing(segment, totals, spilled):
             before(task.name)
-            tables._build(task, segments, spilled)
+            tables._build(task, own, spilled)
 
 
 @dataclasses.dataclass

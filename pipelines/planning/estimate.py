@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from pipelines.execution import READ_BACK_BYTES
 from pipelines.footprint import KEY_BYTES, POSTING_BYTES, PROCESS_BYTES
 from pipelines.planning.content import MATRIX_FILE_BYTES, Content
 from pipelines.planning.layout import Layout, plan_layout
@@ -197,6 +198,7 @@ def _build_stages(
     sizes: dict[str, float],
 ) -> list[Stage]:
     written = sum(sizes.values())
+    read_back = min(written, READ_BACK_BYTES)
     part = layout.snippets / layout.parts * sum(content.fixed_widths().values())
     part += workload.audio_s / layout.parts * sum(content.second_widths().values())
     spilled = float(layout.spilled * POSTING_BYTES)
@@ -217,12 +219,12 @@ def _build_stages(
             sizes["tables"] + spilled,
             _table_memory(layout, sizes["codes"]),
         ),
-        # One process, the one that was started by hand or by a timer, looks at all of it.
+        # One process, the one that was started by hand or by a timer, reads all of it, or a sample.
         Stage(
             "publish and verify",
-            written / GB * speeds.verify_cpu_s_per_gb,
+            read_back / GB * speeds.verify_cpu_s_per_gb,
             1,
-            written,
+            read_back,
             0.0,
             PROCESS_BYTES,
         ),

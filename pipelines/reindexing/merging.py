@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hashing.errors import HashbeamError, IndexFormatError
-from pipelines import io
 from pipelines.kept import KEPT
 from pipelines.live import tracks_of_segment
 from pipelines.ordered import Ordered
-from pipelines.parts import catalog_path, tracks_per_part
+from pipelines.part_rows import write_rows
+from pipelines.parts import tracks_per_part
 from pipelines.runs import Run
 from pipelines.versions import Manifest, Segment
 
@@ -93,19 +93,4 @@ def _check_once(rows: pa.Table, indexes: Sequence[str]) -> None:
 
 def write_merged(run: Run, rows: Iterable[pa.Table]) -> None:
     """Cuts what a run takes over into parts for the workers, as `parts.write_parts` does."""
-    import pyarrow.parquet as pq
-
-    per_part = tracks_per_part(run.plan.n_tracks)
-    with (
-        io.open_write(catalog_path(run)) as file,
-        pq.ParquetWriter(file, TAKEN_OVER, compression="zstd") as writer,
-    ):
-        waiting = TAKEN_OVER.empty_table()
-        for table in rows:
-            waiting = pa.concat_tables([waiting, table])
-            whole = waiting.num_rows // per_part * per_part
-            if whole:
-                writer.write_table(waiting.slice(0, whole), row_group_size=per_part)
-                waiting = waiting.slice(whole)
-        if waiting.num_rows:
-            writer.write_table(waiting, row_group_size=per_part)
+    write_rows(run, rows, TAKEN_OVER, tracks_per_part(run.plan.n_tracks))

@@ -94,31 +94,51 @@ def test_segments_number_their_snippets_apart(index: tuple[Path, Manifest]) -> N
     assert tracks.row(0, 1)["track_id"] == "t1"
 
 
-def test_only_parts_that_are_met_are_read_and_few_are_kept(
-    index: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[str] = []
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that are read from now on."""
+    names: list[str] = []
     real = parquet.read_table
 
     def note(path: str, *args: Any, **named: Any) -> pa.Table:
-        read.append(Path(path).stem)
+        names.append(Path(path).stem)
         return real(path, *args, **named)
 
     monkeypatch.setattr(parquet, "read_table", note)
-    monkeypatch.setattr(opened, "CACHED_PARTS", 2)
     monkeypatch.setattr(opened, "WHOLE_PARTS", 4)  # the segment has four and an end
+    return names
+
+
+def test_only_parts_that_are_met_are_read_and_once(
+    index: tuple[Path, Manifest], read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opened, "CACHED_PARTS", 2)
     tracks = IndexTracks(str(index[0]), index[1])
     assert read == []
     tracks.locate(0, np.array([5, 6]))
     assert read == ["part-2"]
     tracks.locate(0, np.array([0, 15]))
-    assert tracks.row(0, 7)["track_id"] == "t7"
+    for ordinal in (7, 5, 7, 1):
+        assert tracks.row(0, ordinal)["track_id"] == f"t{ordinal}"
     assert read == ["part-2", "part-0", "part-3"]
-    # The first part that was read has been let go; its track is found again all the same.
-    assert tracks.row(0, 5)["track_id"] == "t5"
+
+
+def test_of_many_parts_the_places_of_tracks_are_kept_and_few_rows(
+    index: tuple[Path, Manifest], read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A query's candidates are in hundreds of parts, its answers in few."""
+    monkeypatch.setattr(opened, "CACHED_ROWS", 2)
+    tracks = IndexTracks(str(index[0]), index[1])
+    tracks.locate(0, np.arange(16))
+    assert read == ["part-0", "part-2", "part-3"]
+    read.clear()
+    for ordinal in (7, 7, 5, 1):  # the last one lets go of the first
+        assert tracks.row(0, ordinal)["track_id"] == f"t{ordinal}"
+    assert read == ["part-3", "part-2", "part-0"]
+    ordinals, firsts, _ = tracks.locate(0, np.array([15, 0]))
+    assert (ordinals.tolist(), firsts.tolist()) == ([7, 0], [10, 0])
     assert tracks.row(0, 7)["track_id"] == "t7"
-    assert read == ["part-2", "part-0", "part-3", "part-2"]
-    assert tracks.row(0, 1)["track_id"] == "t1"
+    assert read == ["part-3", "part-2", "part-0", "part-3"]
 
 
 REMOVALS = "versions/000001/removals/s000.parquet"

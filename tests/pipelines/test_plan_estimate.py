@@ -17,6 +17,7 @@ from hashing.encoders import Hasher
 from hashing.errors import UsageError
 from hashing.quantizers import SignQuantizer
 from hashing.tables import build_shard, plan_segments
+from pipelines.execution import READ_BACK_BYTES
 from pipelines.parts import tracks_per_part
 from pipelines.planning.content import Content, Overhead
 from pipelines.planning.estimate import (
@@ -111,6 +112,16 @@ def test_stages_by_hand(content: Content) -> None:
     assert building.read_bytes == pytest.approx(job.index_bytes["codes"])
     assert publishing.cpu_s == pytest.approx(job.total_bytes / 1e9 * 2)
     assert publishing.pieces == 1
+
+
+def test_of_a_large_index_a_sample_is_read_back(content: Content) -> None:
+    """One process does it, whatever many have written."""
+    small, large = (
+        estimate_index(of_tracks(tracks, 4.0, 32_000.0), content, FAST).stages[-1]
+        for tracks in (1_000_000, 100_000_000)
+    )
+    assert (small.read_bytes, large.read_bytes) == (READ_BACK_BYTES, READ_BACK_BYTES)
+    assert large.cpu_s == pytest.approx(READ_BACK_BYTES / 1e9 * 2)
 
 
 def test_money_is_for_workers_while_they_wait(content: Content) -> None:

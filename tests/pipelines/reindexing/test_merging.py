@@ -7,16 +7,17 @@ import itertools
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from change_fixture import write_version
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hashing.errors import HashbeamError, IndexFormatError
+from pipelines import part_rows
 from pipelines.kept import KEPT, Place, places_of
 from pipelines.live import tracks_of_segment
-from pipelines.parts import catalog_path, tracks_per_part
+from pipelines.part_rows import has_rows, read_all, read_rows
+from pipelines.parts import count_parts, tracks_per_part
 from pipelines.reindexing import merging
 from pipelines.reindexing.merging import TAKEN_OVER, Source, merged_rows, write_merged
 from pipelines.runs import Plan, Run
@@ -108,19 +109,25 @@ def test_what_is_wrong_with_one_index_is_told(tmp_path: Path) -> None:
         list(merged_rows([index_of(tmp_path, "three", "ba")]))
 
 
-@pytest.mark.parametrize("tables", [[20], [1] * 20, [3, 9, 8], [16, 4], []])
-def test_parts_are_row_groups(tmp_path: Path, tables: list[int]) -> None:
+@pytest.mark.parametrize("parts_a_file", [1, 2, 64])
+@pytest.mark.parametrize("tables", [[20], [1] * 20, [3, 9, 8], [16, 4], [16], []])
+def test_parts_are_row_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tables: list[int], parts_a_file: int
+) -> None:
     """However the rows come: ordinals are told by the number of the part."""
+    monkeypatch.setattr(part_rows, "PARTS_A_FILE", parts_a_file)
     n_tracks = sum(tables)
-    run = Run(str(tmp_path), Plan("000002", "c", "m", "x", {}, n_tracks, 0, "now"))
+    n_parts = count_parts(n_tracks)
+    run = Run(str(tmp_path), Plan("000002", "c", "m", "x", {}, n_tracks, n_parts, "now"))
+    assert not has_rows(run)
     ids = [f"{number:02d}" for number in range(n_tracks)]
     empty = {name: pa.nulls(n_tracks, kind) for name, kind in KEPT.items()}
     rows = pa.table({"track_id": pa.array(ids, pa.string()), **empty}, schema=TAKEN_OVER)
     bounds = [sum(tables[:n]) for n in range(len(tables) + 1)]
     write_merged(run, (rows.slice(a, b - a) for a, b in itertools.pairwise(bounds)))
     per_part = tracks_per_part(n_tracks)
-    with pq.ParquetFile(catalog_path(run)) as file:
-        groups = [
-            file.read_row_group(n)["track_id"].to_pylist() for n in range(file.num_row_groups)
-        ]
+    assert has_rows(run)
+    n_parts = run.plan.n_parts
+    groups = [read_rows(run, part)["track_id"].to_pylist() for part in range(n_parts)]
+    assert pa.concat_tables(read_all(run, ["track_id"]))["track_id"].to_pylist() == ids
     assert groups == [ids[at : at + per_part] for at in range(0, n_tracks, per_part)]
