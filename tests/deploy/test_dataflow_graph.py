@@ -163,10 +163,10 @@ PIPELINES: dict[str, tuple[Any, dict[str, float]]] = {
 SIDE_INPUTS = {
     "index": {
         "segments": ["hash"],
-        "tables/plan spills": ["segments"],
-        "tables/spill": ["segments"],
-        "tables/plan shards": ["segments", "tables/spill"],
-        "tables/build shards": ["segments", "tables/spill"],
+        "tables/plan spills": ["tables/count"],
+        "tables/spill": ["tables/by number"],
+        "tables/plan shards": ["tables/count", "tables/spill"],
+        "tables/build shards": ["tables/by number", "tables/spill"],
     },
 }
 SIDE_INPUTS["reindex"] = SIDE_INPUTS["index"]
