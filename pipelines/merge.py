@@ -155,7 +155,7 @@ def merge(options: MergeOptions, beam_args: Sequence[str] = ()) -> Summary:
             n_tracks=n_tracks,
             n_parts=count_parts(n_tracks),
         )
-        if not has_rows(merged):
+        if not has_rows(merged.work, merged.plan.n_parts):
             try:
                 write_merged(merged, merged_rows(sources))
             except HashbeamError:  # as it is, this run can never go on
@@ -213,7 +213,8 @@ def _with_failures(run: Run, manifest: Manifest, sources: Sequence[Source]) -> M
         return manifest
     # One that was hashed in another index is there; one that failed in both is so once. What has
     # codes failed only in what the merged index may not have, be it in two things.
-    live = pa.concat_tables(read_all(run, ["track_id"]))["track_id"].combine_chunks()
+    tables = read_all(run.work, run.plan.n_parts, ["track_id"])
+    live = pa.concat_tables(tables)["track_id"].combine_chunks()
     beside = failed_beside(table)
     nowhere = pc.and_not(pc.invert(beside), pc.is_in(table["track_id"], live))
     stages = pa.array([ALSO[name].stage for name in manifest.also], pa.string())

@@ -88,8 +88,8 @@ def write_parts(run: Run, catalog: pa.Table) -> None:
     Args:
         catalog: as from `pipelines.catalog.read_catalog`.
     """
-    if not has_rows(run):
-        write_rows(run, [catalog], catalog.schema, tracks_per_part(catalog.num_rows))
+    if not has_rows(run.work, run.plan.n_parts):
+        write_rows(run.work, [catalog], catalog.schema, tracks_per_part(catalog.num_rows))
 
 
 def hash_part(
@@ -114,7 +114,7 @@ def hash_part(
     started, cpu_s = time.time(), _cpu_s(decoder)
     plan = job.run.plan
     number = part - plan.first_part
-    tracks = read_rows(job.run, number)
+    tracks = read_rows(job.run.work, number)
     tracks, places = places_of(tracks)
     if "uri" not in tracks.column_names:  # all of it is taken over, with what is said of it
         assert kept is not None

@@ -29,13 +29,16 @@ from pipelines.disambiguation.store import (
     file_state,
     write_embeddings,
 )
+from pipelines.part_rows import read_rows, write_rows
 from pipelines.runs import new_attempt
 from pipelines.track_tables import FAILURES, NOT_FETCHED
 
 Ear = Callable[[str], HeardTrack]
 
 TRACKS_PER_PART = 32  # seconds of work: little is repeated after a stop
-MAX_PARTS = 4096  # of a huge catalogue: the files stay a list that is read at once
+# Of a large catalogue: the files stay a list that is read at once. A huge one has more parts and no
+# larger ones, so that what is done again when a worker is lost is bounded.
+MAX_PARTS, MAX_TRACKS = 4096, 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,19 +57,14 @@ class EmbedJob:
     timeout_s: float
     allowed: Allowed = dataclasses.field(default_factory=allowed_now)
 
-    @property
-    def todo(self) -> str:
-        """The tracks that are to be heard, one row group a part."""
-        return io.join(self.work, "todo.parquet")
-
 
 def write_todo(job: EmbedJob, tracks: pa.Table) -> int:
     """Cuts tracks into parts for the workers; returns the number of parts."""
     count = int(tracks.num_rows)
     if not count:
         return 0
-    size = max(TRACKS_PER_PART, -(-count // MAX_PARTS))
-    parquet.write_table(job.todo, tracks, row_group_size=size)
+    size = min(MAX_TRACKS, max(TRACKS_PER_PART, -(-count // MAX_PARTS)))
+    write_rows(job.work, [tracks], tracks.schema, size)
     return -(-count // size)
 
 
@@ -149,7 +147,7 @@ def embed_part(job: EmbedJob, part: int, ear: Ear) -> tuple[int, int]:
     Raises: HashbeamError where something cannot be written; never for a track.
     """
     started = time.time()
-    tracks = parquet.read_table(job.todo, row_groups=[part])
+    tracks = read_rows(job.work, part)
     heard: list[Heard] = []
     failures: list[dict[str, str]] = []
     for row, (track_id, uri) in enumerate(

@@ -93,4 +93,4 @@ def _check_once(rows: pa.Table, indexes: Sequence[str]) -> None:
 
 def write_merged(run: Run, rows: Iterable[pa.Table]) -> None:
     """Cuts what a run takes over into parts for the workers, as `parts.write_parts` does."""
-    write_rows(run, rows, TAKEN_OVER, tracks_per_part(run.plan.n_tracks))
+    write_rows(run.work, rows, TAKEN_OVER, tracks_per_part(run.plan.n_tracks))

@@ -80,7 +80,7 @@ def repeat(music: Path, times: int, path: Path) -> Path:
 def measure(cluster: Cluster, catalog: Path, index: Path, workers: int) -> dict[str, float]:
     """One index by so many workers."""
     java, began = java_cpu_s(cluster), time.time()
-    flags = ["--no-gates", "recall", "--json", "--quiet", *cluster.beam_args(workers)]
+    flags = ["--no-gates", "all", "--json", "--quiet", *cluster.beam_args(workers)]
     done = subprocess.run(
         hashbeam("index", "--catalog", catalog, "--out", index, *flags),
         env=environment(),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from benchmarks.scale_paper import elements
 
@@ -20,6 +21,8 @@ from hashing.encoders import Hasher
 from hashing.quantizers import SignQuantizer
 from hashing.tables import BLOCK_POSTINGS, plan_key_ranges
 from pipelines import io, spills, tables
+from pipelines.disambiguation import embed
+from pipelines.part_rows import read_rows
 from pipelines.parts import MAX_TRACKS
 from pipelines.planning.measure import random_segment
 from pipelines.runs import Plan, Receipt, Run
@@ -50,6 +53,20 @@ def test_elements_of_no_stage_grow_with_the_catalogue(millions: int) -> None:
     moved = found["shuffle"]
     total = moved["spilled_bytes"] + moved["reshuffled_bytes"] + moved["side_input_bytes"]
     assert total <= 1.3 * moved["bytes_of_postings"]
+
+
+def test_parts_that_are_heard_do_not_grow_with_the_catalogue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed, "MAX_PARTS", 4)
+    monkeypatch.setattr(embed, "MAX_TRACKS", 40)
+    job = embed.EmbedJob(str(tmp_path), str(tmp_path / "work"), "m", "d", 1.0, 1.0)
+    for tracks, parts, largest in ((100, 4, 32), (150, 4, 38), (1000, 25, 40)):
+        ids = [f"t{number:04d}" for number in range(tracks)]
+        assert embed.write_todo(job, pa.table({"track_id": ids})) == parts
+        rows = [read_rows(job.work, part)["track_id"].to_pylist() for part in range(parts)]
+        assert [one for part in rows for one in part] == ids
+        assert max(map(len, rows)) == largest
 
 
 def joined(folder: Path, quantizer: Any, sizes: list[int]) -> SegmentCodes:

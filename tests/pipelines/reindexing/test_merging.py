@@ -119,15 +119,16 @@ def test_parts_are_row_groups(
     n_tracks = sum(tables)
     n_parts = count_parts(n_tracks)
     run = Run(str(tmp_path), Plan("000002", "c", "m", "x", {}, n_tracks, n_parts, "now"))
-    assert not has_rows(run)
+    assert not has_rows(run.work, run.plan.n_parts)
     ids = [f"{number:02d}" for number in range(n_tracks)]
     empty = {name: pa.nulls(n_tracks, kind) for name, kind in KEPT.items()}
     rows = pa.table({"track_id": pa.array(ids, pa.string()), **empty}, schema=TAKEN_OVER)
     bounds = [sum(tables[:n]) for n in range(len(tables) + 1)]
     write_merged(run, (rows.slice(a, b - a) for a, b in itertools.pairwise(bounds)))
     per_part = tracks_per_part(n_tracks)
-    assert has_rows(run)
+    assert has_rows(run.work, run.plan.n_parts)
     n_parts = run.plan.n_parts
-    groups = [read_rows(run, part)["track_id"].to_pylist() for part in range(n_parts)]
-    assert pa.concat_tables(read_all(run, ["track_id"]))["track_id"].to_pylist() == ids
+    groups = [read_rows(run.work, part)["track_id"].to_pylist() for part in range(n_parts)]
+    tables = read_all(run.work, n_parts, ["track_id"])
+    assert pa.concat_tables(tables)["track_id"].to_pylist() == ids
     assert groups == [ids[at : at + per_part] for at in range(0, n_tracks, per_part)]
