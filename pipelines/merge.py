@@ -213,8 +213,8 @@ def _with_failures(run: Run, manifest: Manifest, sources: Sequence[Source]) -> M
         return manifest
     # One that was hashed in another index is there; one that failed in both is so once. What has
     # codes failed only in what the merged index may not have, be it in two things.
-    tables = read_all(run.work, run.plan.n_parts, ["track_id"])
-    live = pa.concat_tables(tables)["track_id"].combine_chunks()
+    rows = read_all(run.work, run.plan.n_parts, ["track_id"])
+    live = pa.concat_tables(rows)["track_id"].combine_chunks()
     beside = failed_beside(table)
     nowhere = pc.and_not(pc.invert(beside), pc.is_in(table["track_id"], live))
     stages = pa.array([ALSO[name].stage for name in manifest.also], pa.string())
