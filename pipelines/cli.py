@@ -231,6 +231,11 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     module, args, beam_args = parse(name, arguments)
     if not getattr(args, "detach", False):
         return carry_out(module, args, beam_args)
+    if getattr(args, "metrics", None):
+        raise UsageError(
+            "--metrics: a command with --detach ends before there is anything to measure; leave it "
+            "out, run.json will have the figures"
+        )
     from pipelines.detached import command_flag, send_nothing
 
     try:

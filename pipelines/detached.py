@@ -32,7 +32,6 @@ _ON_THE_WORKER = {
     "quiet": True,
     "progress": False,
     "json": True,
-    "metrics": None,  # a file of the launcher's machine
 }
 # s. The lock of a launcher that died, or of an attempt before this one, lapses within its lease.
 PATIENCE_S = 2 * LEASE_S

@@ -76,7 +76,7 @@ class IndexJob(QuantizerByName, beam.PTransform[Any, Any]):
                 | "edits" >> beam.Create(edits, reshuffle=False)
                 # Moves one number for each 64 files of tracks.
                 | "spread edits" >> beam.Reshuffle()
-                | "edit" >> beam.Map(lambda piece: edit_rows(run, piece).name)
+                | "edit" >> beam.Map(edit_once, run)
             )
         hash_parts = beam.ParDo(HashParts(self.job, self.model, self.beside))
         hashed = (
@@ -137,6 +137,11 @@ class IndexJob(QuantizerByName, beam.PTransform[Any, Any]):
         return read_segments(run, receipts)
 
 
+def edit_once(piece: int, run: Run) -> str:
+    """The receipt of a piece of rows that are rewritten, by name; nobody does it twice."""
+    return (run.finished(edit_name(piece)) or edit_rows(run, piece)).name
+
+
 class HashParts(beam.DoFn):
     """Part numbers in, names of receipts out; one hasher and one decoder a worker."""
 
@@ -165,8 +170,8 @@ class HashParts(beam.DoFn):
                 self._decoder.prepare_beside(self._encoders)
 
     def process(self, part: int) -> Iterable[str]:
-        """Hashes one part, and counts for whoever watches the runner."""
-        receipt = hash_part(
+        """Hashes one part, if nobody has, and counts for whoever watches the runner."""
+        receipt = self._job.run.finished(part_name(part)) or hash_part(
             self._job, part, self._hasher, self._decoder, self._encoders, self._kept
         )
         for name in COUNTED:

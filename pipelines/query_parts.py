@@ -238,8 +238,9 @@ class AnswerParts(beam.DoFn):
         self._decoder.start()  # it loads while the first part is read
 
     def process(self, part: int) -> Iterable[int]:
-        """Answers one part."""
-        answer_part(self._job, part, self._opened, self._decoder)
+        """Answers one part, if nobody has: a runner that begins a job anew gives out all of it."""
+        if not io.exists(self._job.part_path("matches", part)):
+            answer_part(self._job, part, self._opened, self._decoder)
         yield part
 
     def teardown(self) -> None:

@@ -146,11 +146,20 @@ class Run:
         earlier = _load_receipt(io.read_if_exists(path), path)
         if earlier is not None and earlier.run != self.plan.token:
             self._check_current()
-        elif earlier is not None and all(
-            io.file_size(io.join(self.index, file.path)) == file.bytes for file in earlier.files
-        ):
+        elif earlier is not None and self._has_files(earlier):
             return earlier
         io.write_bytes(path, dump_json(receipt))
+        return receipt
+
+    def finished(self, name: str) -> Receipt | None:
+        """The receipt of a piece of work whose files are all there; None where it is to be done.
+
+        A runner that begins a job anew, as where a machine was lost, gives out what was done, too.
+        """
+        path = self.receipt_path(name)
+        receipt = _load_receipt(io.read_if_exists(path), path)
+        if receipt is None or receipt.run != self.plan.token or not self._has_files(receipt):
+            return None
         return receipt
 
     def receipts(self, prefix: str = "") -> dict[str, Receipt]:
@@ -174,6 +183,11 @@ class Run:
             if all(sizes.get(file.path.removeprefix(own)) == file.bytes for file in receipt.files):
                 found[receipt.name] = receipt
         return found
+
+    def _has_files(self, receipt: Receipt) -> bool:
+        return all(
+            io.file_size(io.join(self.index, file.path)) == file.bytes for file in receipt.files
+        )
 
     def _check_current(self) -> None:
         plan = load_plan(io.join(self.work, "plan.json"))

@@ -57,6 +57,10 @@ class EmbedJob:
     timeout_s: float
     allowed: Allowed = dataclasses.field(default_factory=allowed_now)
 
+    def receipt_path(self, part: int) -> str:
+        """Where the failures of a part stand, be there any or none, when it is finished."""
+        return io.join(self.work, "failures", f"part-{part:05d}.parquet")
+
 
 def write_todo(job: EmbedJob, tracks: pa.Table) -> int:
     """Cuts tracks into parts for the workers; returns the number of parts."""
@@ -87,10 +91,11 @@ class EmbedParts(beam.DoFn):
         self._ear = self._stack.enter_context(open_ear(self._encoder, self._job))
 
     def process(self, part: int) -> Iterable[int]:
-        """Hears one part, and counts for whoever watches the runner."""
-        heard, failed = embed_part(self._job, part, self._ear)
-        Metrics.counter("hashbeam", "tracks_heard").inc(heard)
-        Metrics.counter("hashbeam", "tracks_failed").inc(failed)
+        """Hears one part, if nobody has, and counts for whoever watches the runner."""
+        if not io.exists(self._job.receipt_path(part)):
+            heard, failed = embed_part(self._job, part, self._ear)
+            Metrics.counter("hashbeam", "tracks_heard").inc(heard)
+            Metrics.counter("hashbeam", "tracks_failed").inc(failed)
         yield part
 
     def teardown(self) -> None:
@@ -157,16 +162,15 @@ def embed_part(job: EmbedJob, part: int, ear: Ear) -> tuple[int, int]:
             heard.append(_hear(row, uri, ear, job.allowed))
         except Exception as error:  # whatever one file does, the other tracks go on
             failures.append({"track_id": track_id, "uri": uri, **_explain(error, uri)})
-    attempt = new_attempt()
     if heard:
         counters = {
             "audio_s": str(sum(track.duration_s for track in heard)),
             "wall_s": str(time.time() - started),
         }
-        path = io.join(job.out, FOLDER, f"part-{attempt}.parquet")
+        path = io.join(job.out, FOLDER, f"part-{new_attempt()}.parquet")
         write_embeddings(path, tracks, heard, job.digest, counters)
     # Written last, also where nothing failed: it says that the part is finished.
-    path = io.join(job.work, "failures", f"part-{part:05d}-{attempt}.parquet")
+    path = job.receipt_path(part)
     parquet.write_table(path, pa.Table.from_pylist(failures, schema=FAILURES))
     return len(heard), len(failures)
 

@@ -125,6 +125,14 @@ def test_what_cannot_be_detached_is_refused_before_any_work(
     assert not out.exists()
 
 
+def test_metrics_are_of_a_command_that_waits(
+    tmp_path: Path, catalog: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["index", "--catalog", str(catalog), "--out", str(tmp_path / "i"), "--metrics", "m"]
+    assert main([*given, *AWAY]) == 2
+    assert "--metrics: a command with --detach ends before" in capsys.readouterr().err
+
+
 def test_files_are_answered_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lookup", "--index", "i", "a.wav", *AWAY]) == 2
     assert "--detach: goes with --queries" in capsys.readouterr().err
@@ -132,14 +140,13 @@ def test_files_are_answered_at_once(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_command_comes_back_as_it_was_but_for_one_worker() -> None:
     args = argparse.Namespace(
-        verb="index", name=["A; B", "«Ő» 'x'"], workers="9", detach=True, metrics="m", quiet=False
+        verb="index", name=["A; B", "«Ő» 'x'"], workers="9", detach=True, quiet=False
     )
     command = command_of(PipelineOptions([command_flag(args)]))
     assert command == {
         **vars(args),
         "workers": "1",
         "detach": False,
-        "metrics": None,
         "quiet": True,
     }
     assert command_of(PipelineOptions([])) is None
