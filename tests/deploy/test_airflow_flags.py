@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from flex_template import launcher, metadata
 
 from pipelines import cli
 from pipelines.gates import REMEDIES
@@ -31,6 +32,7 @@ def read_verbs() -> ModuleType:
 
 
 verbs = read_verbs()
+IMAGE = "europe-west1-docker.pkg.dev/my-project/images/hashbeam-worker:0.1.0"
 # Settings, which a run of the verb cannot change.
 FIXED = {"reindex": {"catalog": "c.csv", "index": "m.index"}, "disambiguate": {}}
 NEEDED = {"reindex": {}, "disambiguate": {"catalog": "c.csv", "out": "o"}}
@@ -98,6 +100,35 @@ def test_what_a_form_can_ask_for_is_understood():
     assert options.names == ("The Owls", "1975")
     assert options.keep_albums
     assert options.min_tracks == 5
+
+
+@pytest.mark.parametrize("verb", verbs.PARAMS)
+def test_a_template_takes_what_a_dag_gives_and_the_verb_gets_it(verb: str):
+    """DAG → parameters → launcher → flags is what the Beam operator gives the verb itself."""
+    asked = {n: one["default"] for n, one in verbs.PARAMS[verb].items() if "default" in one}
+    asked |= FIXED[verb] | NEEDED[verb]
+    if verb == "disambiguate":
+        asked |= {"name": ["Simon, Garfunkel", "«Ő»; 1975"], "keep_albums": True}
+    given = {"verb": verb, "sdk_container_image": IMAGE, **verbs.template_parameters(asked)}
+    told = {one["name"]: one for one in metadata.metadata(verb)["parameters"]}
+    assert given.keys() <= told.keys()
+    assert {name for name, one in told.items() if not one["isOptional"]} <= given.keys()
+    for name, value in given.items():
+        if told[name]["paramType"].startswith("GCS_"):
+            value = f"gs://b/{value}"
+        assert all(re.search(pattern, value) for pattern in told[name].get("regexes", [])), name
+    words = launcher.command_line([f"--{name}={value}" for name, value in given.items()])
+    _, by_template, beam_args = cli.parse(words[0], words[1:])
+    assert beam_args == [f"--sdk_container_image={IMAGE}"]
+    _, by_operator, _ = cli.parse(verb, [*command(asked), "--detach"])
+    assert vars(by_template) == vars(by_operator)
+
+
+def test_templates_are_where_the_dags_look_for_them():
+    jobs = (AIRFLOW / "hashbeam_jobs.py").read_text("utf-8")
+    assert "/hashbeam-{verb}.json" in jobs
+    page = (AIRFLOW.parent / "dataflow" / "README.md").read_text("utf-8")
+    assert "/templates/hashbeam-$VERB.json " in page
 
 
 def test_examples_of_the_module():
