@@ -103,7 +103,7 @@ flink-test:  ## the jobs on a Flink cluster of processes: same rows, and task ma
 	$(PYTEST) tests/flink -o faulthandler_timeout=900 $(PYTEST_ARGS)
 
 test-slow: install  ## what takes minutes: a thousand mutated audio files, kills at every point
-	HASHBEAM_SLOW=1 $(PYTEST) -n $(JOBS) --dist loadfile tests/test_audio_fuzz.py tests/crash tests/pipelines/reindexing/test_sequences.py $(PYTEST_ARGS)
+	HASHBEAM_SLOW=1 $(PYTEST) -n $(JOBS) --dist loadfile tests/test_audio_fuzz.py tests/crash tests/pipelines/reindexing/test_sequences.py tests/pipelines/test_scale.py $(PYTEST_ARGS)
 
 # Goes on where it was stopped; build/soak/summary.json has the result.
 KILLS ?= 1000

@@ -24,6 +24,7 @@ from hashing.errors import UsageError
 from pipelines.job_folder import FinishedError
 from pipelines.lock import LEASE_S, LockedError
 from pipelines.sent_away import SentAwayError
+from pipelines.verbs import VERBS, carry_out
 
 # Of the command, on the worker that gives it again. All else is as the launcher was told.
 _ON_THE_WORKER = {
@@ -151,7 +152,5 @@ def give_again(
 
 
 def _run_verb(verb: str, args: argparse.Namespace) -> None:
-    from pipelines.cli import VERBS, carry_out  # which imports this module when it is needed
-
     args.verb = verb
     carry_out(importlib.import_module(VERBS[verb].module), args, [])

@@ -250,5 +250,6 @@ def test_ci_calls_targets_that_exist():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     called = re.findall(r"make --no-print-directory ([a-z-]+)", script.read_text(encoding="utf-8"))
-    assert called == ["clean", "test", "demo", "test-music", "test-gcs"]
-    assert make(ROOT, "--dry-run", *called[:-1]).returncode == 0
+    assert called[:5] == ["clean", "test", "demo", "test-music", "test-gcs"]
+    assert called[5:] == ["test-airflow", "flink-test"]
+    assert make(ROOT, "--dry-run", *called[:-3]).returncode == 0

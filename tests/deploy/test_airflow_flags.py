@@ -17,6 +17,7 @@ from flex_template import launcher, metadata
 
 from pipelines import cli
 from pipelines.gates import REMEDIES
+from pipelines.verbs import VERBS
 
 AIRFLOW = Path(__file__).resolve().parents[2] / "deploy" / "airflow"
 
@@ -40,7 +41,7 @@ NEEDED = {"reindex": {}, "disambiguate": {"catalog": "c.csv", "out": "o"}}
 
 def actions(verb: str) -> dict[str, argparse.Action]:
     """The flags of a verb, by the name of their template parameter."""
-    module = importlib.import_module(cli.VERBS[verb].module)
+    module = importlib.import_module(VERBS[verb].module)
     parser = argparse.ArgumentParser()
     module.add_arguments(parser)
     return {

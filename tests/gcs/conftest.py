@@ -13,7 +13,7 @@ from gcs_emulator import MISSING, binary, emulator
 from quick_index import QuickJobs, quick_jobs, quick_model
 
 from pipelines import gcs, patience
-from pipelines.cli import VERBS
+from pipelines.verbs import VERBS
 
 BUCKETS = itertools.count()
 

@@ -16,7 +16,7 @@ from tiny_catalog import tiny_catalog, write_rows
 
 from hashing.encoders import Hasher
 from hashing.errors import AudioError, CatalogError, UsageError
-from pipelines import cli, parts
+from pipelines import parts, verbs
 from pipelines.allowed import Allowed, allowed_now, only, parse_prefix
 from pipelines.catalog import read_catalog
 from pipelines.cli import main, parse
@@ -184,14 +184,14 @@ def test_more_than_ten_are_counted(tmp_path: Path) -> None:
 def test_every_verb_that_reads_a_list_takes_the_flag(capsys: pytest.CaptureFixture[str]) -> None:
     kinds = {"events": ["index", "search"], "evaluate": ["lookup", "midi"], "train": ["encoder"]}
     taking = set[str]()
-    for verb in cli.VERBS:
+    for verb in verbs.VERBS:
         for kind in kinds.get(verb, [""]):
             assert main([verb, *[kind] * bool(kind), "--help"]) == 0
             text = capsys.readouterr().out
             reads = "\n  --catalog " in text or "\n  --queries Q" in text
             assert reads == ("\n  --allow PREFIX" in text), (verb, kind)
             taking |= {verb} if reads else set()
-    assert taking == cli.READ_URIS
+    assert taking == verbs.READ_URIS
     assert {"index", "reindex", "lookup", "disambiguate", "events", "evaluate"} <= taking
     _, args, _ = parse("index", ["--catalog", "c", "--out", "o", "--allow", "a", "--allow", "b"])
     assert args.allow == ["a", "b"]

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hashing.errors import CatalogError, HashbeamError, UsageError
-from pipelines import cli
+from pipelines import cli, verbs
 from pipelines.cli import main, parse
 from pipelines.index_options import index_options
 from pipelines.options import Checker
@@ -113,7 +113,7 @@ def test_help_names_every_verb_and_no_verb_is_a_mistake(
 ) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(f"  {name} " in text for name in cli.VERBS)
+    assert all(f"  {name} " in text for name in verbs.VERBS)
     assert main([]) == 2
 
 
@@ -144,7 +144,7 @@ def test_what_a_user_can_cause_is_one_line(
 
     module = types.SimpleNamespace(DESCRIPTION="", add_arguments=lambda parser: None, run=run)
     monkeypatch.setitem(sys.modules, "pipelines.some_verb", module)
-    monkeypatch.setitem(cli.VERBS, "some", cli.Verb("pipelines.some_verb", "x"))
+    monkeypatch.setitem(verbs.VERBS, "some", verbs.Verb("pipelines.some_verb", "x"))
     assert main(["some"]) == status
     assert error_line(capsys).startswith("hashbeam some: error: ")
 
@@ -155,7 +155,7 @@ def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
     module = types.SimpleNamespace(DESCRIPTION="", add_arguments=lambda parser: None, run=run)
     monkeypatch.setitem(sys.modules, "pipelines.some_verb", module)
-    monkeypatch.setitem(cli.VERBS, "some", cli.Verb("pipelines.some_verb", "x"))
+    monkeypatch.setitem(verbs.VERBS, "some", verbs.Verb("pipelines.some_verb", "x"))
     with pytest.raises(ZeroDivisionError):
         main(["some"])
 

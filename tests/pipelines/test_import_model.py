@@ -23,7 +23,7 @@ from hashing.errors import UsageError
 from hashing.features import BALUJA_COVELL, FeatureConfig
 from hashing.models import DEFAULT_MODEL, PRETRAINED, load_model
 from hashing.synthesis import render_track
-from pipelines import cli, import_model
+from pipelines import import_model
 from pipelines.cli import main, parse
 from pipelines.import_model import ImportOptions, command, options_from
 
@@ -45,15 +45,8 @@ class Blocker:
 sys.meta_path.insert(0, Blocker())
 from pipelines import cli
 
-cli.VERBS.setdefault("import-model", cli.Verb("pipelines.import_model", ""))
 sys.exit(cli.main(sys.argv[1:]))
 """
-
-
-@pytest.fixture(autouse=True)
-def verb(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = cli.Verb("pipelines.import_model", "make a model folder of an encoder of your own")
-    monkeypatch.setitem(cli.VERBS, "import-model", known)
 
 
 @pytest.fixture(scope="module")

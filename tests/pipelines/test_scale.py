@@ -7,6 +7,7 @@ import importlib
 import itertools
 import json
 import multiprocessing
+import os
 import pickle
 import re
 from pathlib import Path
@@ -113,6 +114,7 @@ def peak_of_building(pipe: Any, index: str, segment: SegmentCodes, piece: int) -
     pipe.send(1024 * int(kilobytes))
 
 
+@pytest.mark.skipif("HASHBEAM_SLOW" not in os.environ, reason="seconds: `make test-slow`")
 def test_memory_does_not_grow_with_a_segment(tmp_path: Path) -> None:
     """Eight times the postings in pieces and shards of the same size, each in a fresh process."""
     piece, peaks = 250_000, []
