@@ -50,7 +50,12 @@ COUNTERS = (
     Counter("index_bytes", "bytes", "of all files of the version", "index_bytes"),
     Counter("max_bucket", "postings", "in the fullest bucket", "last_run_max_bucket_postings"),
     Counter("entropy_bits", "bits", "of the buckets, mean of tables", "last_run_entropy_bits"),
-    Counter("workers", "processes", "of the local engine", "last_run_workers"),
+    Counter(
+        "workers",
+        "processes",
+        "of the local engine; elsewhere, as many as worked at once",
+        "last_run_workers",
+    ),
     Counter("parts_resumed", "parts", "finished by an earlier start", "last_run_parts_resumed"),
     Counter("startup_s", "s", "from the command to the first part", "last_run_startup_seconds"),
     Counter("hash_wall_s", "s", "from the first part to the last", "last_run_hash_wall_seconds"),

@@ -22,6 +22,7 @@ from apache_beam.transforms.combiners import Count
 
 from hashing.errors import UsageError
 from pipelines.job_folder import FinishedError
+from pipelines.launch import launched_at
 from pipelines.lock import LEASE_S, LockedError
 from pipelines.sent_away import SentAwayError
 from pipelines.verbs import VERBS, carry_out
@@ -50,10 +51,11 @@ class DetachedOptions(PipelineOptions):
 def command_flag(args: argparse.Namespace) -> str:
     """The flag that makes the job of a command a detached one.
 
-    >>> command_flag(argparse.Namespace(verb="index", out="/i", workers="4", detach=True))
-    '--hashbeam_command={"verb": "index", "out": "/i", "workers": "1", "detach": false}'
+    >>> command_flag(argparse.Namespace(verb="index", workers="4", detach=True))
+    '--hashbeam_command={"verb": "index", "workers": "1", "detach": false, "launched": ...}'
     """
     values = {name: _ON_THE_WORKER.get(name, value) for name, value in vars(args).items()}
+    values["launched"] = time.time()
     return f"--hashbeam_command={json.dumps(values)}"
 
 
@@ -135,11 +137,13 @@ def give_again(
     Raises: HashbeamError as the command itself; also where another one has held the lock for
         `PATIENCE_S`.
     """
-    args = argparse.Namespace(**{name: value for name, value in command.items() if name != "verb"})
+    values = dict(command)
+    verb, launched = values.pop("verb"), values.pop("launched")
     waited = 0.0
     while True:
         try:
-            (run or _run_verb)(str(command["verb"]), args)
+            with launched_at(launched):
+                (run or _run_verb)(verb, argparse.Namespace(**values))
         except FinishedError:
             pass
         except LockedError:

@@ -15,10 +15,11 @@ from pipelines.gates import check_gates, refuse
 from pipelines.gather import Built, part_receipts
 from pipelines.gating.bounds import Bounds, Gate
 from pipelines.index_job import IndexJob
+from pipelines.launch import is_given_again
 from pipelines.lock import IndexLock
 from pipelines.publication import publish
 from pipelines.run_log import follow_run
-from pipelines.runner import run_pipeline
+from pipelines.runner import is_local, run_pipeline
 from pipelines.runs import Receipt, Run
 from pipelines.summary import Summary, summarise
 from pipelines.verify import verify_files
@@ -101,7 +102,9 @@ def execute(
     gates = check_gates(
         run.index, manifest, work.parent, work.hasher, parts, built.shards, work.bounds
     )
-    summary = summarise(run.index, how.workers, manifest, parts, built, launched)
+    here = work.pipeline_options is None or is_local(work.pipeline_options)
+    workers = how.workers if here and not is_given_again() else None
+    summary = summarise(run.index, workers, manifest, parts, built, launched)
     figures = dict[str, Any]()
     if work.compare is not None:
         gate, figures = work.compare(manifest)

@@ -16,7 +16,6 @@ if __name__ == "__main__":
     sys.exit(main(["index", *sys.argv[1:]]))
 
 import argparse
-import time
 from collections.abc import Mapping, Sequence
 
 from hashing.encoders import Hasher
@@ -35,6 +34,7 @@ from pipelines.gather import (
 )
 from pipelines.index_job import IndexJob
 from pipelines.index_options import IndexOptions, add_also_arguments, index_options
+from pipelines.launch import launch_time
 from pipelines.lock import IndexLock
 from pipelines.metrics_text import RunMetrics, add_metrics_argument
 from pipelines.opened import embedding_dimensions
@@ -117,7 +117,7 @@ def build_index(options: IndexOptions, beam_args: Sequence[str] = ()) -> Summary
     Raises: HashbeamError, also where more tracks failed than allowed: then nothing is published,
         and what was done is kept for the next run.
     """
-    launched = time.time()
+    launched = launch_time()
     catalog = read_catalog(options.catalog)
     hasher = Hasher.load(options.model or DEFAULT_MODEL)
     if options.key_bits:

@@ -23,6 +23,7 @@ from hashing.decoder import Decoder
 from pipelines.answers import Query, ask
 from pipelines.duplication.collapse import groups_digest, open_groups
 from pipelines.job_folder import finish
+from pipelines.launch import launch_time
 from pipelines.opened import open_index
 from pipelines.options import LookupOptions
 from pipelines.progress import shows_progress
@@ -57,7 +58,7 @@ def look_up_many(options: LookupOptions, beam_args: Sequence[str]) -> int:
 
     Raises: HashbeamError where the queries, the index or the folder of answers cannot be used.
     """
-    started = time.time()
+    started = launch_time()
     _, _, manifest = open_index(options.index, options.model, options.probes)
     queries = read_queries(options.queries)
     pipeline_options = make_pipeline_options(options.workers, beam_args)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import itertools
 import json
 import platform
 import time
@@ -146,9 +147,22 @@ class Summary(Record):
         return "\n".join(lines)
 
 
+def at_once(done: Sequence[Receipt]) -> int:
+    """How many pieces of work were under way at one time, at most.
+
+    >>> def receipt(started, finished):
+    ...     return Receipt("", "", [], {}, started, finished)
+    >>> at_once([receipt(0, 5), receipt(1, 3), receipt(3, 4)]), at_once([])
+    (2, 0)
+    """
+    # Of an end and a start at one time the end comes first.
+    edges = [(one.started, 1) for one in done] + [(one.finished, -1) for one in done]
+    return max(itertools.accumulate(change for _, change in sorted(edges)), default=0)
+
+
 def summarise(
     index: str,
-    workers: int,
+    workers: int | None,
     manifest: Manifest,
     parts: Sequence[Receipt],
     made: Built,
@@ -157,7 +171,7 @@ def summarise(
     """The summary of a run that is about to be published.
 
     Args:
-        workers: processes of the local engine.
+        workers: processes of the local engine; None: as many as were seen to work at once.
         parts: receipts of all parts of the run.
         made: with those of shards and spills. What started before `launched` (Unix s) was finished
             by an earlier start of the run.
@@ -197,7 +211,7 @@ def summarise(
         index_bytes=sum(files.column("bytes")),
         max_bucket=max((table.max_bucket for table in tables), default=0),
         entropy_bits=sum(table.entropy_bits for table in tables) / max(len(tables), 1),
-        workers=workers,
+        workers=at_once(fresh) if workers is None else workers,
         parts_resumed=len(parts) - len(fresh),
         startup_s=first - launched,
         hash_wall_s=hash_wall_s,

@@ -7,7 +7,6 @@ import hashlib
 import json
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -51,6 +50,7 @@ from pipelines.disambiguation.store import (
 )
 from pipelines.duplication.collapse import groups_digest, open_groups
 from pipelines.job_folder import remove_temporary
+from pipelines.launch import launch_time
 from pipelines.lock import IndexLock
 from pipelines.progress import shows_progress
 from pipelines.runner import make_pipeline_options
@@ -74,7 +74,7 @@ def disambiguate(options: DisambiguateOptions, beam_args: Sequence[str] = ()) ->
     Raises: HashbeamError, before any result of an earlier run is touched; also where more tracks
         failed than allowed: then their failures are written, and what was heard is kept.
     """
-    started = time.time()
+    started = launch_time()
     catalog = read_catalog(options.catalog)
     truth = read_truth(catalog, options.truth, options.catalog) if options.truth else None
     groups = group_tracks(

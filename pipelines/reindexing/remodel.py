@@ -9,7 +9,6 @@ kept, codes of tracks that have not changed are made of these, and nothing of th
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +28,7 @@ from pipelines.gating.bounds import Gate
 from pipelines.gating.model import gate_model
 from pipelines.index_job import IndexJob
 from pipelines.kept import KEPT
+from pipelines.launch import launch_time
 from pipelines.live import count_live, tracks_of_segment
 from pipelines.lock import IndexLock
 from pipelines.opened import embedding_dimensions, find_hasher
@@ -94,7 +94,7 @@ def remodel(options: ReindexOptions, beam_args: Sequence[str] = ()) -> Result:
     Raises: HashbeamError where a gate is not passed, be it that the new model finds less: then
         nothing is published, and what was done is kept for the next run.
     """
-    launched = time.time()
+    launched = launch_time()
     catalog = read_catalog(options.catalog)
     pipeline_options = make_pipeline_options(options.workers, beam_args)
     open_manifest(options.index)  # what is no index gets no lock

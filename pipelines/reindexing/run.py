@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -13,6 +12,7 @@ from pipelines.catalog import catalog_digest, read_catalog
 from pipelines.changes.classes import Changes
 from pipelines.execution import Work, execute
 from pipelines.index_job import IndexJob
+from pipelines.launch import launch_time
 from pipelines.lock import IndexLock
 from pipelines.opened import find_hasher
 from pipelines.parts import HashJob
@@ -44,7 +44,7 @@ def reindex(options: ReindexOptions, beam_args: Sequence[str] = ()) -> Result:
     Raises: HashbeamError where a gate is not passed: then nothing is published, and what was done
         is kept for the next run.
     """
-    launched = time.time()
+    launched = launch_time()
     catalog = read_catalog(options.catalog)
     pipeline_options = make_pipeline_options(options.workers, beam_args)
     open_manifest(options.index)  # what is no index gets no lock

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from pipelines.detached import PATIENCE_S, POLL_S, command_flag, command_of, giv
 from pipelines.index import build_index
 from pipelines.index_options import IndexOptions
 from pipelines.job_folder import FinishedError
+from pipelines.launch import launch_time
 from pipelines.lock import IndexLock, LockedError
 from pipelines.versions import current_version, open_manifest
 
@@ -62,6 +64,11 @@ def test_an_index_is_published_by_the_last_step(
     away_runner.do_next()
     build_index(IndexOptions(str(catalog), str(plain), None, 1, quiet=True))
     made, wanted = open_manifest(str(index)), open_manifest(str(plain))
+    told = json.loads((index / "versions" / "000001" / "run.json").read_text())
+    assert told["parts_resumed"] == 0  # they are the work of this command
+    assert told["workers"] == 1  # that were seen
+    assert told["times_real_time"] > 0
+    assert told["startup_s"] > 0
     digests = [[(file.kind, file.sha256) for file in one.files] for one in (made, wanted)]
     assert digests[0] == digests[1]
 
@@ -143,6 +150,8 @@ def test_the_command_comes_back_as_it_was_but_for_one_worker() -> None:
         verb="index", name=["A; B", "«Ő» 'x'"], workers="9", detach=True, quiet=False
     )
     command = command_of(PipelineOptions([command_flag(args)]))
+    assert command is not None
+    assert abs(command.pop("launched") - time.time()) < 60
     assert command == {
         **vars(args),
         "workers": "1",
@@ -160,12 +169,14 @@ class Tries:
 
     def __call__(self, verb: str, args: argparse.Namespace) -> None:
         assert (verb, args) == ("index", argparse.Namespace(out="o"))
+        assert launch_time() == 7.0
         self.runs += 1
         if self.errors:
             raise self.errors.pop(0)
 
     def again(self) -> int:
-        return give_again(5, {"verb": "index", "out": "o"}, self, self.waited.append)
+        command = {"verb": "index", "out": "o", "launched": 7.0}
+        return give_again(5, command, self, self.waited.append)
 
 
 def test_the_last_step_waits_for_a_lock_that_lapses() -> None:
