@@ -45,7 +45,7 @@ FLAGS = (
     "--no_auth",
     "--dry_run=True",
 )
-FEW, MANY = 10, 2_000  # parts
+FEW, MANY = 10, 500  # parts
 DIGEST = "d" * 64
 
 

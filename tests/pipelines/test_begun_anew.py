@@ -19,6 +19,8 @@ from pipelines.cli import main
 from pipelines.disambiguation import embed, hear
 from pipelines.disambiguation.embed import EmbedJob, EmbedParts
 
+pytestmark = pytest.mark.usefixtures("one_index_decoder", "one_decoder")
+
 TRACKS = 20  # three parts
 
 

@@ -26,6 +26,8 @@ from pipelines.launch import launch_time
 from pipelines.lock import IndexLock, LockedError
 from pipelines.versions import current_version, open_manifest
 
+pytestmark = pytest.mark.usefixtures("one_index_decoder", "one_decoder")
+
 AWAY = [f"--runner={away_runner.RUNNER}", "--detach", "--json"]
 
 
