@@ -131,7 +131,7 @@ def find_duplicates(options: DuplicatesOptions, beam_args: Sequence[str] = ()) -
     from pipelines.live import count_live
     from pipelines.opened import find_hasher
     from pipelines.progress import Progress, shows_progress
-    from pipelines.runner import make_pipeline_options, run_pipeline
+    from pipelines.runner import make_pipeline_options, run_pipeline, workers_here
     from pipelines.versions import open_manifest
 
     started = time.time()
@@ -170,7 +170,7 @@ def find_duplicates(options: DuplicatesOptions, beam_args: Sequence[str] = ()) -
         **counts,
         "pieces": total,
         "pieces_resumed": total - len(missing) - len(parts),
-        "workers": options.workers,
+        "workers": workers_here(pipeline_options, options.workers),
         "wall_s": round(time.time() - started, 3),
     }
     finish(options.out, summary)

@@ -26,7 +26,7 @@ from pipelines.query_parts import (
     read_queries,
     summary_text,
 )
-from pipelines.runner import make_pipeline_options
+from pipelines.runner import make_pipeline_options, workers_here
 from pipelines.versions import open_manifest
 
 MATCHES = pa.schema(
@@ -110,7 +110,7 @@ def search_many(options: EventOptions, beam_args: Sequence[str]) -> int:
         "all_windows": options.all_windows,
         "parts": job.n_parts,
         "parts_resumed": resumed,
-        "workers": options.workers,
+        "workers": workers_here(pipeline_options, options.workers),
         "wall_s": round(time.time() - started, 3),
     }
     finish(options.out, summary)

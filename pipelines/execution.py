@@ -15,11 +15,10 @@ from pipelines.gates import check_gates, refuse
 from pipelines.gather import Built, part_receipts
 from pipelines.gating.bounds import Bounds, Gate
 from pipelines.index_job import IndexJob
-from pipelines.launch import is_given_again
 from pipelines.lock import IndexLock
 from pipelines.publication import publish
 from pipelines.run_log import follow_run
-from pipelines.runner import is_local, run_pipeline
+from pipelines.runner import run_pipeline, workers_here
 from pipelines.runs import Receipt, Run
 from pipelines.summary import Summary, summarise
 from pipelines.verify import verify_files
@@ -102,8 +101,9 @@ def execute(
     gates = check_gates(
         run.index, manifest, work.parent, work.hasher, parts, built.shards, work.bounds
     )
-    here = work.pipeline_options is None or is_local(work.pipeline_options)
-    workers = how.workers if here and not is_given_again() else None
+    # What only takes something away runs here.
+    ran = work.pipeline_options
+    workers = how.workers if ran is None else workers_here(ran, how.workers)
     summary = summarise(run.index, workers, manifest, parts, built, launched)
     figures = dict[str, Any]()
     if work.compare is not None:

@@ -37,7 +37,7 @@ from pipelines.query_parts import (
     read_queries,
     summary_text,
 )
-from pipelines.runner import make_pipeline_options
+from pipelines.runner import make_pipeline_options, workers_here
 
 MATCHES = pa.schema(
     [
@@ -80,7 +80,7 @@ def look_up_many(options: LookupOptions, beam_args: Sequence[str]) -> int:
         "min_score": options.min_score,
         "parts": job.n_parts,
         "parts_resumed": resumed,
-        "workers": options.workers,
+        "workers": workers_here(pipeline_options, options.workers),
         "wall_s": round(time.time() - started, 3),
     }
     finish(options.out, summary)

@@ -141,7 +141,7 @@ def match_midi(options: MatchOptions, beam_args: Sequence[str] = ()) -> dict[str
     from pipelines.matching.run import MatchMidi
     from pipelines.midi_folder import find_midi
     from pipelines.progress import Progress, shows_progress
-    from pipelines.runner import make_pipeline_options, run_pipeline
+    from pipelines.runner import make_pipeline_options, run_pipeline, workers_here
     from pipelines.versions import open_manifest
 
     started = time.time()
@@ -176,7 +176,7 @@ def match_midi(options: MatchOptions, beam_args: Sequence[str] = ()) -> dict[str
         "top": options.top,
         "tasks": len(tasks),
         "tasks_resumed": len(tasks) - len(left),
-        "workers": options.workers,
+        "workers": workers_here(pipeline_options, options.workers),
         "wall_s": round(time.time() - started, 3),
     }
     finish(options.out, summary)

@@ -131,7 +131,7 @@ def find_pairs(options: PairsOptions, beam_args: Sequence[str] = ()) -> dict[str
     from pipelines.pairing import candidates
     from pipelines.pairing.results import publish
     from pipelines.pairing.transforms import AlignParts, ReadParts
-    from pipelines.runner import make_pipeline_options
+    from pipelines.runner import make_pipeline_options, workers_here
 
     started = time.time()
     catalog = read_catalog(options.catalog)
@@ -175,7 +175,7 @@ def find_pairs(options: PairsOptions, beam_args: Sequence[str] = ()) -> dict[str
         **counts,
         "parts": read_parts + parts,
         "parts_resumed": resumed,
-        "workers": options.workers,
+        "workers": workers_here(pipeline_options, options.workers),
         "wall_s": round(time.time() - started, 3),
     }
     finish(options.out, summary)

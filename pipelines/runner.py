@@ -28,6 +28,7 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from hashing import errors
 from hashing.errors import HashbeamError, UsageError
 from pipelines.detached import check_detached, command_of, send
+from pipelines.launch import is_given_again
 from pipelines.workers import Workers
 
 LOCAL_RUNNERS = ("DirectRunner", "BundleBasedDirectRunner", "FnApiRunner")
@@ -95,6 +96,18 @@ def runs_elsewhere(beam_args: Sequence[str]) -> bool:
 def is_local(options: PipelineOptions) -> bool:
     """Whether these options mean the local engine."""
     return bool(options.view_as(StandardOptions).runner == "FnApiRunner")
+
+
+def workers_here(options: PipelineOptions, asked: int) -> int | None:
+    """Processes that a job had; None where it ran elsewhere, and nobody here has counted them.
+
+    Args:
+        asked: of the local engine.
+
+    >>> [workers_here(make_pipeline_options(2, flags), 2) for flags in ([], ["--runner=flink"])]
+    [2, None]
+    """
+    return asked if is_local(options) and not is_given_again() else None
 
 
 def run_pipeline(build: Callable[[beam.Pipeline], Any], options: PipelineOptions) -> None:

@@ -56,6 +56,7 @@ class Findings:
         settings: those that change clusters.
         figures: the content of ``metrics.json``, or None; `truth` the figures of each group.
         started: Unix seconds.
+        workers: as `pipelines.runner.workers_here` tells.
     """
 
     run_id: str
@@ -77,6 +78,7 @@ class Findings:
     model: str
     hearing: Hearing
     started: float
+    workers: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +213,7 @@ def _facts(options: DisambiguateOptions, found: Findings, names: pa.Table) -> di
         "names_split": int((clusters > 1).sum()),
         "clusters": int(clusters.sum()),
         "proposals": len(found.proposals),
-        "workers": options.workers,
+        "workers": found.workers,
         "wall_s": round(time.time() - found.started, 3),
         "versions": versions(_PACKAGES),
     }

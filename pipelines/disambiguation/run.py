@@ -53,7 +53,7 @@ from pipelines.job_folder import remove_temporary
 from pipelines.launch import launch_time
 from pipelines.lock import IndexLock
 from pipelines.progress import shows_progress
-from pipelines.runner import make_pipeline_options
+from pipelines.runner import make_pipeline_options, workers_here
 from pipelines.stores import is_remote, local
 from pipelines.track_tables import FAILURES
 from pipelines.versions import is_temporary
@@ -161,6 +161,7 @@ def disambiguate(options: DisambiguateOptions, beam_args: Sequence[str] = ()) ->
                 model=model,
                 hearing=hearing,
                 started=started,
+                workers=workers_here(pipeline_options, options.workers),
             )
             lock.check()
             summary = publish(options, findings)

@@ -106,7 +106,9 @@ def test_queries_are_counted_by_the_last_step(
     sent(capsys, "lookup", "--index", index, "--queries", queries, "--out", out)
     assert not (out / "run.json").exists()
     away_runner.do_next()
-    assert json.loads((out / "run.json").read_text())["matched"] == 1
+    told = json.loads((out / "run.json").read_text())
+    assert told["matched"] == 1
+    assert told["workers"] is None  # nobody has counted them
     assert pq.read_table(out / "matches")["track_id"].to_pylist()[0] == "t03"
 
 
