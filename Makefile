@@ -117,25 +117,31 @@ install-run-time: $(RUN_TIME)  ## install the run time into .venv (no torch)
 install: $(FULL)  ## install everything into .venv (torch, Google Cloud, test tools)
 install-airflow: $(AIRFLOW_FULL)
 
-$(VENV)/stamps/flink-job-server-$(FLINK_PINS):
+# What another version has left goes first: jars of two would stand on one class path.
+$(VENV)/stamps/flink-job-server-$(FLINK_PINS): | $(UV)
+	rm -rf $(FLINK)/job-server $(@D)/flink-job-server-*
 	$(JARS) -DincludeScope=runtime -DoutputDirectory='$(CURDIR)/$(FLINK)/job-server'
 	@touch $@
 
 # After the other one: two Mavens at once would write the same files.
 $(VENV)/stamps/flink-operator-$(FLINK_PINS): | $(VENV)/stamps/flink-job-server-$(FLINK_PINS)
+	rm -rf $(FLINK)/operator $(@D)/flink-operator-*
 	$(JARS) -DincludeScope=provided -DoutputDirectory='$(CURDIR)/$(FLINK)/operator'
 	@touch $@
 
 $(VENV)/stamps/flink-cluster-$(FLINK_PINS): | $(UV)
+	rm -rf $(FLINK)/cluster $(@D)/flink-cluster-*
 	$(BIN)/uv pip install --quiet --no-deps --target $(FLINK)/cluster --requirements $(FLINK_CLUSTER)
 	@touch $@
 
-$(VENV)/stamps/flink-boot-$(FLINK_PINS):
+$(VENV)/stamps/flink-boot-$(FLINK_PINS): | $(UV)
+	rm -f $(@D)/flink-boot-*
 	GOBIN='$(CURDIR)/$(FLINK)/bin' go install $(BEAM_GO)/python/container@v$(BEAM_VERSION)
 	mv $(FLINK)/bin/container $(FLINK)/bin/boot
 	@touch $@
 
 $(VENV)/stamps/flink-prism-$(FLINK_PINS): | $(VENV)/stamps/flink-boot-$(FLINK_PINS)
+	rm -f $(@D)/flink-prism-*
 	GOBIN='$(CURDIR)/$(FLINK)/bin' go install $(BEAM_GO)/go/cmd/prism@v$(BEAM_VERSION)
 	@touch $@
 
