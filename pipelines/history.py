@@ -74,12 +74,12 @@ def published_versions(index: str) -> list[str]:
 
 
 def list_versions(index: str) -> list[Version]:
-    """All versions of an index that there is anything of, in order.
+    """All versions of an index that can be read, or that a run is making or was, in order.
 
     Raises: HashbeamError where nothing is published.
     """
     published = published_versions(index)
-    current = published[-1]
+    current, newest = published[-1], max(map(int, published))
     names = [name for name in io.list_dir(io.join(index, "versions")) if is_version(name)]
     manifests = dict[str, Manifest | None]()
     problems = dict[str, str]()
@@ -94,7 +94,8 @@ def list_versions(index: str) -> list[Version]:
         if name in problems:
             found.append(Version(name, "damaged", problem=problems[name]))
         elif manifest is None:
-            if io.list_files(version_path(index, name)):
+            # What is left of a deleted one are files that others share.
+            if int(name) > newest and io.list_files(version_path(index, name)):
                 found.append(Version(name, "unfinished"))
         else:
             state = "earlier" if name in published else "unpublished"

@@ -215,6 +215,9 @@ def test_gc_keeps_the_last_ones_and_every_file_that_they_name(
     assert files_of(index) == needed | {"CURRENT", "HISTORY", "versions/000003/manifest.json"}
     check_whole(index, open_manifest(index))
     assert ids(capsys, index) == ["c", "d", "e", "n2", "n3"]
+    # Of both others there are files that the last one shares; no run was stopped.
+    assert any(name.startswith("versions/000001/") for name in needed)
+    assert [one.version for one in list_versions(index)] == ["000003"]
     assert main(["rollback", index]) == 1
     assert "version 000002 has been deleted" in error_line(capsys, "rollback")
     assert main(["gc", index, "--keep", "1"]) == 0
