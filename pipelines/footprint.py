@@ -24,7 +24,9 @@ from pipelines.spills import SPILL_SNIPPETS
 WORKER_BYTES = 400e6
 # Of a process that builds tables, without the tables: python, Beam, Arrow and the model.
 PROCESS_BYTES = 250e6
-POSTING_BYTES = 8  # of one that is sorted, or spilled: key and snippet
+POSTING_BYTES = 8  # of one that is sorted: key and snippet
+# Of one that is spilled, at most: 4.0 with keys of 27 bits, 5.0 with 32 (`deploy/SCALE.md`).
+SPILLED_BYTES = 5.1
 # Of a key of a directory: its place, while that is written; and at most of the directory itself for
 # each posting (`hashing.tables` takes no larger one).
 KEY_BYTES, DIRECTORY_BYTES = 8, 2.4

@@ -8,8 +8,9 @@ a *spill*. A shard then reads its own slice of each spill of its segment.
 
 A spill is a file in the run's work folder, gone when the run is published::
 
-    postings  uint64: key << 32 | snippet number, table after table, rising within each
-    bounds    uint64 [n_tables, n_ranges + 1]: where the slice of each key range begins and ends
+    slices    the postings of each key range of each table, as `hashing.sorted_runs` packs them
+    places    uint64 [n_tables * n_ranges + 1, 2]: the byte at which a slice begins, and how many
+              postings stand before it; the last: their ends
     footer    magic, format version, n_tables, n_ranges
 
 All numbers are little-endian.
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 
 from hashing.errors import IndexFormatError
 from hashing.quantizers import Quantizer
+from hashing.sorted_runs import decode_run, encode_run
 from hashing.tables import pack_postings
 from pipelines import io
 from pipelines.runs import Receipt, Run, new_attempt
@@ -36,9 +38,10 @@ from pipelines.stores import in_turn, is_remote
 from pipelines.versions import FileEntry
 
 # Snippets of a piece: what keys are made of takes 256 MB at 64 bytes each, the postings of a table
-# 32 MB, and of the largest segment's 135 key ranges a slice has 240 KB, which is worth a request.
+# 32 MB, and of the largest segment's 135 key ranges a slice has 160 KB, which is worth a request.
 SPILL_SNIPPETS = 1 << 22
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_PLACE = 16  # bytes of a row of places
 _FOOTER = struct.Struct("<4sIII")
 _MAGIC = b"HBSP"
 _KIND = "spills"  # of file entries
@@ -65,8 +68,9 @@ class SpillTask:
         return f"{segment_name(self.segment)}p{self.number:05d}"
 
     def inputs(self, segment: SegmentCodes) -> str:
-        """What the spill is made from, as a digest."""
+        """What the spill is made from and how, as a digest."""
         made_from = f"{segment.digest} {self.files} {self.key_bits} {len(self.ranges)}"
+        made_from += f" {FORMAT_VERSION}"  # that of an earlier hashbeam is made anew
         return hashlib.sha256(made_from.encode()).hexdigest()
 
 
@@ -92,25 +96,23 @@ def write_spill(run: Run, segment: SegmentCodes, task: SpillTask, quantizer: Qua
     started, cpu_s = time.time(), time.process_time()
     made = [(quantizer.key_material(codes), gid) for codes, gid in codes_of(segment, task.files)]
     edges = np.array([lo for lo, _ in task.ranges[1:]], np.uint64) << np.uint64(32)
-    bounds = np.zeros((quantizer.n_tables, len(task.ranges) + 1), "<u8")
-    attempt, written = new_attempt(), 0
+    places = [(0, 0)]
+    attempt = new_attempt()
     path = io.join(run.work, "spills", f"{task.name}-{attempt}.hbsp")
     expected = round(sum(segment.snippets[file] for file in task.files) * quantizer.replication)
     with io.open_write(path) as file:
         for table in range(quantizer.n_tables):
             chunks = ((*quantizer.postings(one, table, task.key_bits), gid) for one, gid in made)
             packed = pack_postings(chunks, 0, 1 << task.key_bits, expected)
-            if edges.size:
-                packed.sort()
-            inner = written + np.searchsorted(packed, edges)
-            bounds[table] = [written, *inner.tolist(), written + len(packed)]
-            written += len(packed)
-            file.write(packed.astype("<u8", copy=False).data)
-            del packed  # before those of the next table are made
-        file.write(bounds.tobytes())
+            packed.sort()
+            for part in np.split(packed, np.searchsorted(packed, edges)):
+                size = sum(map(file.write, encode_run(part)))
+                places.append((places[-1][0] + size, places[-1][1] + len(part)))
+            del packed, part  # before those of the next table are made
+        file.write(np.array(places, "<u8").tobytes())
         shape = quantizer.n_tables, len(task.ranges)
         file.write(_FOOTER.pack(_MAGIC, FORMAT_VERSION, *shape))
-    entry = run.entry(_KIND, file.info, rows=written, segment=task.segment)
+    entry = run.entry(_KIND, file.info, rows=places[-1][1], segment=task.segment)
     counters = {"cpu_s": time.process_time() - cpu_s, "wall_s": time.time() - started}
     return run.write_receipt(
         Receipt(task.name, attempt, [entry], counters, started, time.time(), task.inputs(segment))
@@ -137,36 +139,47 @@ def read_slices(
     paths, far = [io.join(index, entry.path) for entry in spills], is_remote(index)
     sizes = {path: entry.bytes for path, entry in zip(paths, spills, strict=True)}
 
-    def find(path: str) -> tuple[str, int, int]:
-        return path, *_find_slice(path, sizes[path], table, number)
+    def find(path: str) -> _Slice:
+        return _find_slice(path, sizes[path], table, number)
 
     found = list(in_turn(find, paths, far))
-    packed, held = np.empty(sum(end - first for _, first, end in found), np.uint64), 0
-    for part in in_turn(_read_slice, found, far):
-        packed[held : held + len(part)] = part
-        held += len(part)
+    packed, held = np.empty(sum(one.postings for one in found), np.uint64), 0
+    for one, data in zip(found, in_turn(_read_slice, found, far), strict=True):
+        try:
+            decode_run(data, packed[held : held + one.postings])
+        except ValueError:
+            raise _damaged(one.path) from None
+        held += one.postings
     return packed
 
 
-def _find_slice(path: str, size: int, table: int, number: int) -> tuple[int, int]:
-    """The first posting of a slice, and its end."""
+@dataclasses.dataclass(frozen=True)
+class _Slice:
+    """The postings of a key range of a table in a spill: from byte `first` to `end`."""
+
+    path: str
+    first: int
+    end: int
+    postings: int
+
+
+def _find_slice(path: str, size: int, table: int, number: int) -> _Slice:
     tail = io.read_range(path, size - _FOOTER.size, _FOOTER.size)
     magic, version, n_tables, n_ranges = _FOOTER.unpack(tail)
-    row = 8 * (n_ranges + 1)
-    postings = (size - _FOOTER.size - n_tables * row) // 8
-    if (magic, version) != (_MAGIC, FORMAT_VERSION) or table >= n_tables or number >= n_ranges:
+    places = size - _FOOTER.size - _PLACE * (n_tables * n_ranges + 1)
+    ours = (magic, version) == (_MAGIC, FORMAT_VERSION) and places >= 0
+    if not ours or table >= n_tables or number >= n_ranges:
         raise _damaged(path)
-    place = 8 * postings + table * row + 8 * number
-    first, end = np.frombuffer(io.read_range(path, place, 16), "<u8").tolist()
-    if not 0 <= first <= end <= postings:
+    row = io.read_range(path, places + _PLACE * (table * n_ranges + number), 2 * _PLACE)
+    first, before, end, until = np.frombuffer(row, "<u8").tolist()
+    # A posting takes three bytes or more: a count beyond what can stand there asks for no memory.
+    if not 0 <= first <= end <= places or not before <= until <= before + (end - first) // 3:
         raise _damaged(path)
-    return first, end
+    return _Slice(path, first, end, until - before)
 
 
-def _read_slice(place: tuple[str, int, int]) -> NDArray[np.uint64]:
-    path, first, end = place
-    data = io.read_range(path, 8 * first, 8 * (end - first))
-    return np.frombuffer(data, "<u8").astype(np.uint64, copy=False)
+def _read_slice(one: _Slice) -> bytes:
+    return io.read_range(one.path, one.first, one.end - one.first)
 
 
 def _damaged(path: str) -> IndexFormatError:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.footprint import POSTING_BYTES
+from pipelines.footprint import SPILLED_BYTES
 from pipelines.planning.estimate import GB, Estimate, Stage
 from pipelines.spills import SPILL_SNIPPETS
 
@@ -176,8 +176,9 @@ def _temporary_bytes(stage: Stage, job: Estimate) -> float:
     A piece of work has several files, of which one is written at a time: all of them are counted,
     since neither tracks nor key ranges are all of one size. A spill is larger than a shard.
     """
-    track = job.workload.audio_bytes / job.workload.tracks
-    spill = SPILL_SNIPPETS * POSTING_BYTES * job.layout.n_tables if job.layout.spilled else 0
+    track, layout = job.workload.audio_bytes / job.workload.tracks, job.layout
+    postings = SPILL_SNIPPETS * layout.postings / layout.snippets if layout.spilled else 0
+    spill = postings * SPILLED_BYTES
     return track + max(stage.written_bytes / stage.pieces, spill)
 
 

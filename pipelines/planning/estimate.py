@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 from pipelines.execution import READ_BACK_BYTES
-from pipelines.footprint import KEY_BYTES, POSTING_BYTES, PROCESS_BYTES
+from pipelines.footprint import KEY_BYTES, POSTING_BYTES, PROCESS_BYTES, SPILLED_BYTES
 from pipelines.planning.content import MATRIX_FILE_BYTES, Content
 from pipelines.planning.layout import Layout, plan_layout
 from pipelines.planning.speeds import Speeds
@@ -201,7 +201,7 @@ def _build_stages(
     read_back = min(written, READ_BACK_BYTES)
     part = layout.snippets / layout.parts * sum(content.fixed_widths().values())
     part += workload.audio_s / layout.parts * sum(content.second_widths().values())
-    spilled = float(layout.spilled * POSTING_BYTES)
+    spilled = layout.spilled * SPILLED_BYTES
     return [
         Stage(
             "decode and hash",
@@ -238,7 +238,9 @@ def _table_memory(layout: Layout, codes_bytes: float) -> float:
         postings = POSTING_BYTES * segment.postings / segment.n
         # Keys and their places, and a directory that is made and then written.
         directory = segment.directory_bytes + KEY_BYTES * segment.distinct_keys
-        held = min(segment.snippets, KEPT_SNIPPETS if segment.kept else SPILL_SNIPPETS)
+        # A piece that is spilled ends with a part.
+        piece = SPILL_SNIPPETS + layout.snippets / layout.parts
+        held = min(segment.snippets, KEPT_SNIPPETS if segment.kept else piece)
         codes = codes_bytes * held / max(1, layout.snippets)
         if segment.kept:
             most = max(most, postings + directory + codes)
@@ -255,4 +257,4 @@ def _catalog_bytes(workload: Workload, content: Content) -> float:
 
 def _temporary(workload: Workload, content: Content, layout: Layout) -> float:
     receipts = layout.parts * PART_RECEIPT_BYTES + layout.shards * SHARD_RECEIPT_BYTES
-    return _catalog_bytes(workload, content) + receipts + layout.spilled * POSTING_BYTES
+    return _catalog_bytes(workload, content) + receipts + layout.spilled * SPILLED_BYTES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from pipelines.footprint import POSTING_BYTES
+from pipelines.footprint import SPILLED_BYTES
 from pipelines.planning.dataflow import OnDataflow, on_dataflow
 from pipelines.planning.estimate import GB, Estimate, Prices, Stage
 
@@ -210,7 +210,7 @@ def notes_on(estimate: Estimate) -> list[str]:
         notes.append("buckets are long: look-up will be slow; a longer --key-bits makes them short")
     if layout.spilled:
         notes.append(
-            f"while tables are built, {size(layout.spilled * POSTING_BYTES)} of sorted postings "
+            f"while tables are built, {size(layout.spilled * SPILLED_BYTES)} of sorted postings "
             "stand beside them"
         )
     return notes

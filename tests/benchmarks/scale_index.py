@@ -22,6 +22,7 @@ from scale_codes import MadeUpMusic, columns_of, read_real, save_key_model
 
 from hashing.encoders import Hasher
 from pipelines import io
+from pipelines.footprint import POSTING_BYTES
 from pipelines.gather import make_manifest
 from pipelines.parts import HashJob, count_parts, hash_part, write_parts
 from pipelines.publication import publish
@@ -35,7 +36,6 @@ from pipelines.versions import FIRST_VERSION, open_manifest, utc_now
 Figures = dict[str, Any]
 
 SILENCE_S = 1e9
-POSTING_BYTES = 8  # as `pack_postings` has it
 
 
 def in_fresh_process(work: Callable[..., Figures], *arguments: Any) -> Figures:

@@ -11,10 +11,13 @@ import hashlib
 import pickle
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hashing.quantizers import Quantizer
+from hashing.sorted_runs import BLOCK, encode_run
+from pipelines.footprint import POSTING_BYTES
 from pipelines.part_files import part_name
 from pipelines.part_rows import PARTS_A_FILE
 from pipelines.parts import count_parts, tracks_per_part
@@ -26,7 +29,6 @@ from pipelines.versions import FIRST_VERSION, FileEntry, Files, dump_json
 Figures = dict[str, Any]
 
 MILLIONS = (1, 10, 100)  # of tracks
-POSTING_BYTES = 8  # as `pack_postings` has it
 PATH_BYTES = 12  # of the name of an attempt
 CATALOG_COLUMNS = 12  # of the catalogue of a run, as a catalogue of music has
 
@@ -122,13 +124,26 @@ def elements(tracks: int, snippets: int, quantizer: Quantizer) -> Figures:
             ),
         },
         "shuffle": {
-            "spilled_bytes": POSTING_BYTES * postings if pieces else 0,
+            "spilled_bytes": spilled_bytes(bits, piece_snippets) * postings if pieces else 0.0,
             "reshuffled_bytes": sum(moved.values()),
             # At most: were each element a bundle of its own, it would fetch this anew.
             "side_input_bytes": fetched,
             "bytes_of_postings": POSTING_BYTES * postings,
         },
     }
+
+
+def spilled_bytes(key_bits: int, snippets: int) -> float:
+    """Bytes of a posting in a spill of so many snippets, of a block of made-up ones.
+
+    Keys are uniform: real ones lie closer together.
+    """
+    rng = np.random.default_rng(0)
+    held = min(snippets, BLOCK)
+    most = (held << key_bits) // snippets  # keys among which those of a block lie
+    keys = np.sort(rng.integers(0, most, held, np.uint64))
+    gids = rng.integers(0, snippets, held, np.uint64)
+    return sum(map(len, encode_run(keys << np.uint64(32) | gids))) / held
 
 
 def listings(tracks: int, snippets: int, quantizer: Quantizer) -> Figures:

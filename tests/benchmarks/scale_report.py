@@ -73,7 +73,7 @@ def builds(results: Figures) -> Rows:
     stages = ("hash", "spill", "build", "publish")
     rows = [
         ["postings × tables", "tracks", "shards", "bytes a posting"]
-        + ["CPU s a million postings: spills", "shards"]
+        + ["bytes of a spilled one", "CPU s a million postings: spills", "shards"]
         + [f"peak MB, {name}" for name in stages]
     ]
     for name, key in BUILDS.items():
@@ -85,11 +85,17 @@ def builds(results: Figures) -> Rows:
                 f"{one['tracks']:,}",
                 f"{one['shards']}",
                 f"{one['table_bytes_a_posting']:.2f}",
+                _spilled(one["stages"]["spill"]),
                 *(f"{one['stages'][stage]['cpu_s'] / millions:.3f}" for stage in stages[1:3]),
                 *(_mb(one["stages"][stage]["peak_rss_bytes"]) for stage in stages),
             ]
         )
     return rows
+
+
+def _spilled(stage: Figures) -> str:
+    """Bytes of a posting; nothing is spilled of a small index."""
+    return f"{stage['bytes'] / stage['postings']:.2f}" if stage["postings"] else "-"
 
 
 def bounds(results: Figures) -> Rows:
@@ -165,16 +171,21 @@ def shuffle(results: Figures) -> Rows:
     """What is moved while tables are built."""
     rows = [["", *(f"{name} M tracks" for name in PAPER)]]
     moved = [results["paper"][name]["shuffle"] for name in PAPER]
-    whole = "bytes_of_postings"
+    tables = [results["plan"][name]["index_bytes"]["tables"] for name in PAPER]
+    whole = [one["bytes_of_postings"] for one in moved]
+    rows.append(["postings, 8 bytes each", *map(_size, whole)])
+    rows.append(["tables, finished", *map(_size, tables)])
+    sums = [0.0 for _ in moved]
     for name, key in (
-        ("postings, 8 bytes each", whole),
         ("spilled", "spilled_bytes"),
         ("moved by `Reshuffle`", "reshuffled_bytes"),
         ("fetched as side inputs, at most", "side_input_bytes"),
     ):
         rows.append([name, *(_size(one[key]) for one in moved)])
-    ratios = [sum(one[key] for key in one if key != whole) / one[whole] for one in moved]
-    rows.append(["**all of it by the postings**", *(f"**{ratio:.4f}**" for ratio in ratios)])
+        sums = [total + one[key] for total, one in zip(sums, moved, strict=True)]
+    for name, sizes in (("postings", whole), ("finished tables", tables)):
+        ratios = [total / size for total, size in zip(sums, sizes, strict=True)]
+        rows.append([f"**all of it by the {name}**", *(f"**{ratio:.3f}**" for ratio in ratios)])
     return rows
 
 

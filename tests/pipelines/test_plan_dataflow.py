@@ -88,8 +88,8 @@ def test_the_disk_holds_a_track_and_what_a_piece_writes_of_each_process(content:
     assert outcome(content, stage(0.5)).on_dataflow.job.disk_gb == 25 + 1
     spilled = estimate_index(of_tracks(1_000_000, 4.0, 1.0), content, SPEEDS)
     assert spilled.layout.spilled
-    # A spill: 2^22 snippets, 13 tables, 8 bytes.
-    spill = (1 << 22) * 13 * 8
+    # A spill: 2^22 snippets, 13 tables, 5.1 bytes.
+    spill = (1 << 22) * 13 * 5.1
     assert dataflow._temporary_bytes(stage(0.5), spilled) == pytest.approx(spill + 240)
 
 

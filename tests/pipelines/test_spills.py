@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +114,30 @@ def test_a_spill_that_is_not_whole_is_told(run: Run, tmp_path: Path) -> None:
     for table, number in ((2, 0), (0, 1)):
         with pytest.raises(IndexFormatError, match="is no whole spill"):
             read_slices(run.index, [entry], table, number)
-    path.write_bytes(data[:-16] + b"HBSQ" + data[-12:])
-    with pytest.raises(IndexFormatError, match="is no whole spill; delete it and run"):
-        read_slices(run.index, [entry], 0, 0)
-    path.write_bytes(data[:-40] + bytes([255] * 24) + data[-16:])  # bounds beyond the postings
-    with pytest.raises(IndexFormatError, match="is no whole spill"):
-        read_slices(run.index, [entry], 1, 0)
+    footer, row = 16, 16  # bytes
+    end = len(data) - footer
+    places = end - 3 * row
+    first, before = np.frombuffer(data, "<u8", 2, places + row).tolist()
+    assert np.frombuffer(data, "<u8", 2, end - row).tolist() == [places, 500]
+    assert before == 250
+
+    def damaged(at: int, new: bytes) -> None:
+        path.write_bytes(data[:at] + new + data[at + len(new) :])
+
+    beyond = struct.pack("<Q", places + 1)
+    for at, new in (
+        (end, b"HBSQ"),
+        (end + 4, bytes([1])),  # another format version
+        (end - row, beyond),  # a slice that ends behind all of them
+        (end - row, struct.pack("<Q", first - 1)),  # and one that ends before it begins
+        (end - row + 8, struct.pack("<Q", 249)),  # of less than no postings
+        (end - row + 8, struct.pack("<Q", 1 << 60)),  # of more than there is room for
+        (end - row + 8, struct.pack("<Q", 499)),  # of others than it says
+        (first, struct.pack("<I", 0)),  # a block of no postings
+    ):
+        damaged(at, new)
+        with pytest.raises(IndexFormatError, match="is no whole spill; delete it and run"):
+            read_slices(run.index, [entry], 1, 0)
     path.write_bytes(data[:-100])
     with pytest.raises(IndexFormatError, match="is truncated"):
         read_slices(run.index, [entry], 0, 0)
