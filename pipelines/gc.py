@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from typing import Any
 
 from pipelines.lock import IndexLock
 from pipelines.options import Checker
-from pipelines.sweep import GRACE_S, UNFINISHED_S, plan_sweep, sweep
+from pipelines.sweep import GRACE_S, UNFINISHED_S, Sweep, plan_sweep, sweep
 from pipelines.versions import open_manifest
 
 _DAY_S = 86400.0
@@ -32,9 +33,9 @@ class GcOptions:
 
     index: str
     keep: int
-    unfinished_s: float
-    dry_run: bool
-    json: bool
+    unfinished_s: float = UNFINISHED_S
+    dry_run: bool = False
+    json: bool = False
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,19 +67,37 @@ def options_from(args: argparse.Namespace) -> GcOptions:
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     """``hashbeam gc``: 0 only if all that was to be deleted is."""
     options = options_from(args)
+    swept = collect(options)
+    print(json.dumps(as_json(options, swept)) if options.json else as_text(options, swept))
+    return 0
+
+
+def collect(options: GcOptions) -> Sweep:
+    """Deletes what is not kept, or with `dry_run` only says what that would be.
+
+    Raises: HashbeamError where another command writes the index, or something cannot be deleted.
+    """
     open_manifest(options.index)  # what is no index gets no lock
     with IndexLock(options.index) as lock:
-        plan = plan_sweep(options.index, options.keep, unfinished_s=options.unfinished_s)
+        swept = plan_sweep(options.index, options.keep, unfinished_s=options.unfinished_s)
         if not options.dry_run:
-            sweep(options.index, plan, lock)
-    if options.json:
-        print(json.dumps({**dataclasses.asdict(plan), "dry_run": options.dry_run}))
-        return 0
+            sweep(options.index, swept, lock)
+    return swept
+
+
+def as_json(options: GcOptions, swept: Sweep) -> dict[str, Any]:
+    """What was deleted, for programs."""
+    return {**dataclasses.asdict(swept), "dry_run": options.dry_run}
+
+
+def as_text(options: GcOptions, swept: Sweep) -> str:
+    """What was deleted and what is kept, in two lines."""
     done = "would delete" if options.dry_run else "deleted"
-    count = len(plan.manifests) + len(plan.files)
-    named = [f"version {name}" for name in plan.deleted]
-    named += [f"the unfinished run of {name}" for name in plan.unfinished]
+    count = len(swept.manifests) + len(swept.files)
+    named = [f"version {name}" for name in swept.deleted]
+    named += [f"the unfinished run of {name}" for name in swept.unfinished]
     what = f" ({', '.join(named)})" if named else ""
-    print(f"{options.index}: {done} {count} files of {plan.bytes / 1e6:.1f} MB{what}")
-    print(f"kept: {', '.join(plan.kept)}")
-    return 0
+    return (
+        f"{options.index}: {done} {count} files of {swept.bytes / 1e6:.1f} MB{what}\n"
+        f"kept: {', '.join(swept.kept)}"
+    )

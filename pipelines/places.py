@@ -9,7 +9,7 @@ from hashing.models import PRETRAINED
 from pipelines.stores import is_remote
 
 # Flags of all jobs whose values workers open.
-FOLDERS = ("out", "index", "indexes", "duplicates", "midi", "previous")
+FOLDERS = ("out", "index", "index_flag", "indexes", "duplicates", "midi", "previous")
 # These the launcher reads itself, and with --detach the last step again.
 FILES = ("catalog", "queries", "review", "opt_out_file", "allow")
 MODELS = ("model", "old_model", "artist_model", "sequence_model")

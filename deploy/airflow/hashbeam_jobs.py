@@ -62,9 +62,9 @@ def task_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def run_timeout(settings: Mapping[str, Any]) -> timedelta:
-    """`dagrun_timeout` of a DAG: one long try, and the pauses before and after it."""
-    return timedelta(hours=settings["max_hours"] + RETRY_HOURS)
+def run_timeout(settings: Mapping[str, Any], tasks: int = 1) -> timedelta:
+    """`dagrun_timeout` of a DAG: of each task a long try, and the pauses before and after it."""
+    return tasks * timedelta(hours=settings["max_hours"] + RETRY_HOURS)
 
 
 def run_params(verb: str, settings: Mapping[str, Any], **defaults: Any) -> dict[str, Param]:

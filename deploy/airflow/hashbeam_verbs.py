@@ -16,9 +16,9 @@ SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 OPTIONAL = {"type": ["null", "string"], "default": None}
 
 # The folder that a verb writes: no two runs may write one at once.
-WRITES = {"reindex": "index", "disambiguate": "out"}
+WRITES = {"reindex": "index", "compact": "index", "disambiguate": "out"}
 
-# What a run may be asked for. Of reindex `catalog` and `index` are settings, and not asked for.
+# What a run may be asked for. Where the catalogue and the index of the nightly run are is set.
 PARAMS: dict[str, dict[str, dict[str, Any]]] = {
     "reindex": {
         "retry_failed": {
@@ -50,6 +50,14 @@ PARAMS: dict[str, dict[str, dict[str, Any]]] = {
             **OPTIONAL,
             "description": "Publish without asking these gates: names with commas between them, "
             "as the failed run told them.",
+        },
+    },
+    "compact": {
+        "keep": {
+            "type": ["null", "integer"],
+            "minimum": 1,
+            "default": None,
+            "description": "Delete all but so many published versions; none where it is empty.",
         },
     },
     "disambiguate": {

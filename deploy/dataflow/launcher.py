@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from hashing.errors import UsageError
 from pipelines import cli
 
-VERBS = ("index", "reindex", "lookup", "disambiguate")
+VERBS = ("index", "reindex", "compact", "lookup", "disambiguate")
 VERB = "verb"  # the parameter that names one: all templates have one image
 
 # The graph of the job is written for the service, which starts it when this program has ended: what

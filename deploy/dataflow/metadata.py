@@ -33,6 +33,7 @@ LEFT_OUT = {
 REQUIRED = {
     "index": ("--catalog", "--out"),
     "reindex": ("--catalog", "--index"),
+    "compact": ("--index",),
     "lookup": ("--index", "--queries", "--out"),
     "disambiguate": ("--catalog", "--out"),
 }
@@ -44,7 +45,7 @@ PATHS = {
     **dict.fromkeys(("--index", "--previous", "--duplicates"), READ_FOLDER),
     "--out": WRITE_FOLDER,
 }
-PATHS_OF = {("reindex", "--index"): WRITE_FOLDER}
+PATHS_OF = {("reindex", "--index"): WRITE_FOLDER, ("compact", "--index"): WRITE_FOLDER}
 
 # By what stands for the value in ``--help``.
 WHOLE, DECIMAL = ("N", "K"), ("SHARE", "H", "S", "P", "D")

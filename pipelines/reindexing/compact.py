@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Mapping, Sequence
 
 from hashing.encoders import Hasher
@@ -14,6 +13,7 @@ from pipelines.gather import Built, gather_segments
 from pipelines.gating.bounds import Bounds
 from pipelines.index_job import IndexJob
 from pipelines.job_folder import remove_temporary
+from pipelines.launch import launch_time
 from pipelines.lock import IndexLock
 from pipelines.opened import find_hasher
 from pipelines.parts import HashJob
@@ -39,7 +39,8 @@ class CompactOptions:
     """What ``hashbeam compact`` was asked to do.
 
     `also_models` of what there is beside codes, where they have moved; `whole`: merge all segments,
-    whatever the cost; `bounds` of the quality gates.
+    whatever the cost; `keep`: published versions to keep afterwards, None: all of them; `bounds` of
+    the quality gates.
     """
 
     index: str
@@ -47,6 +48,7 @@ class CompactOptions:
     model: str | None = None
     also_models: Mapping[str, str] = dataclasses.field(default_factory=dict)
     whole: bool = False
+    keep: int | None = None
     dry_run: bool = False
     json: bool = False
     quiet: bool = False
@@ -61,7 +63,7 @@ def compact(
 
     Raises: HashbeamError where a file is damaged or a gate is not passed.
     """
-    launched = time.time()
+    launched = launch_time()
     pipeline_options = make_pipeline_options(options.workers, beam_args)
     manifest = open_manifest(options.index)
     hasher = find_hasher(manifest, options.model)

@@ -23,7 +23,8 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 ROOT = Path(__file__).resolve().parents[2]
 DAGS = ROOT / "deploy" / "airflow"
-IDS = {"hashbeam_reindex", "hashbeam_disambiguate"}
+TASKS = {"hashbeam_reindex": ["reindex", "compact"], "hashbeam_disambiguate": ["disambiguate"]}
+IDS = set(TASKS)
 ENGINES = {
     "dataflow": DataflowStartFlexTemplateOperator,
     "beam": BeamRunPythonPipelineOperator,
@@ -110,27 +111,32 @@ def test_when_they_run(engine: str):
         assert dag.dagrun_timeout is not None
 
 
-def test_one_task_of_the_engine_that_defers_and_no_sensor(engine: str):
-    for dag in dags().values():
-        (task,) = dag.tasks
-        assert isinstance(task, ENGINES[engine])
-        assert task.deferrable is True
-        assert not isinstance(task, BaseSensorOperator)
-        assert task.owner == "catalogue-team"
-        assert task.on_failure_callback == []
+def test_tasks_of_the_engine_that_defer_one_after_another_and_no_sensor(engine: str):
+    for name, dag in dags().items():
+        before = set[str]()
+        for task in dag.topological_sort():
+            assert task.upstream_task_ids == before
+            assert isinstance(task, ENGINES[engine])
+            assert task.deferrable is True
+            assert not isinstance(task, BaseSensorOperator)
+            assert task.owner == "catalogue-team"
+            assert task.on_failure_callback == []
+            before = {task.task_id}
+        assert [task.task_id for task in dag.topological_sort()] == TASKS[name]
 
 
 def test_a_retry_waits_until_the_lock_of_a_dead_launcher_has_lapsed(engine: str):
     for dag in dags().values():
-        (task,) = dag.tasks
-        assert task.retries >= 2
-        assert task.retry_delay.total_seconds() > lease_s() + CLOCKS_S
-        assert task.retry_exponential_backoff > 1
-        assert task.retry_delay < task.max_retry_delay
-        # One try of full length and all pauses fit into a run.
-        pauses = task.retries * task.max_retry_delay
-        assert task.execution_timeout == timedelta(hours=20)
-        assert task.execution_timeout + pauses <= dag.dagrun_timeout
+        longest = timedelta()
+        for task in dag.tasks:
+            assert task.retries >= 2
+            assert task.retry_delay.total_seconds() > lease_s() + CLOCKS_S
+            assert task.retry_exponential_backoff > 1
+            assert task.retry_delay < task.max_retry_delay
+            assert task.execution_timeout == timedelta(hours=20)
+            longest += task.execution_timeout + task.retries * task.max_retry_delay
+        # Of each task a try of full length and all pauses fit into a run.
+        assert longest <= dag.dagrun_timeout
 
 
 def test_the_lease_is_what_the_comment_says():
@@ -139,12 +145,12 @@ def test_the_lease_is_what_the_comment_says():
 
 
 def test_reindex_tells_that_the_index_is_new(engine: str):
-    (task,) = dags()["hashbeam_reindex"].tasks
-    (asset,) = task.outlets
+    loaded = dags()
+    (asset,) = loaded["hashbeam_reindex"].get_task("reindex").outlets
     wanted = {"dataflow": "gs://my-bucket/music.index", "beam": "/data/music.index"}
     assert asset.uri == wanted[engine]
-    (task,) = dags()["hashbeam_disambiguate"].tasks
-    assert task.outlets == []
+    assert loaded["hashbeam_reindex"].get_task("compact").outlets == []  # it says nothing new
+    assert loaded["hashbeam_disambiguate"].get_task("disambiguate").outlets == []
 
 
 def test_forms_describe_every_parameter(engine: str):
@@ -154,7 +160,9 @@ def test_forms_describe_every_parameter(engine: str):
         assert [name for name, one in params.items() if not one.description] == []
         assert [name for name, one in params.items() if "type" not in one.schema] == []
     # The nightly run is started with nothing filled in.
-    assert loaded["hashbeam_reindex"].params.validate()["max_shrink"] == 0.1
+    nightly = loaded["hashbeam_reindex"].params.validate()
+    assert nightly["max_shrink"] == 0.1
+    assert nightly["keep"] == 14
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,12 @@ def read_verbs() -> ModuleType:
 verbs = read_verbs()
 IMAGE = "europe-west1-docker.pkg.dev/my-project/images/hashbeam-worker:0.1.0"
 # Settings, which a run of the verb cannot change.
-FIXED = {"reindex": {"catalog": "c.csv", "index": "m.index"}, "disambiguate": {}}
-NEEDED = {"reindex": {}, "disambiguate": {"catalog": "c.csv", "out": "o"}}
+FIXED = {
+    "reindex": {"catalog": "c.csv", "index": "m.index"},
+    "compact": {"index": "m.index"},
+    "disambiguate": {},
+}
+NEEDED = {"reindex": {}, "compact": {}, "disambiguate": {"catalog": "c.csv", "out": "o"}}
 
 
 def actions(verb: str) -> dict[str, argparse.Action]:

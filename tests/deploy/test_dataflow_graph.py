@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import socket
 import types
 from typing import Any
@@ -151,6 +152,12 @@ def reindex_job(parts: int) -> IndexJob:
     return index_job(parts, parts, ("gs://bucket/music.index", "000001"))
 
 
+def compact_job(parts: int) -> IndexJob:
+    """Decodes nothing: every part copies codes of the version before."""
+    job = index_job(parts, 0, ("gs://bucket/music.index", "000001"))
+    return dataclasses.replace(job, job=dataclasses.replace(job.job, decodes=False))
+
+
 # What makes a pipeline of so many parts; which of its payloads grow with them, and by how many
 # bytes a part at most: numbers of parts, names of files for each 65,536 tracks. Both are packed
 # together with the path of the code, so that a few bytes depend on where this repository lies:
@@ -158,6 +165,7 @@ def reindex_job(parts: int) -> IndexJob:
 PIPELINES: dict[str, tuple[Any, dict[str, float]]] = {
     "index": (index_job, {"parts": 3}),
     "reindex": (reindex_job, {"parts": 3, "edits": 3}),
+    "compact": (compact_job, {"parts": 3}),
     "find changes": (find_changes, {"row groups": 3, "parts": 200}),
     "ask": (answer, {"parts": 3}),
     "hear": (hear, {"parts": 3}),
@@ -171,7 +179,7 @@ SIDE_INPUTS = {
         "tables/build shards": ["tables/by number", "tables/spill"],
     },
 }
-SIDE_INPUTS["reindex"] = SIDE_INPUTS["index"]
+SIDE_INPUTS["reindex"] = SIDE_INPUTS["compact"] = SIDE_INPUTS["index"]
 
 
 def is_of_a_list(name: str, transform: str) -> bool:
@@ -239,7 +247,7 @@ def test_steps_ask_for_the_memory_that_they_need(
         "tables/build shards": footprint.SHARD_BYTES,
     }
     expected = {f"{name}/{step}": cores * size for step, size in asked.items()}
-    of_an_index = name in ("index", "reindex")
+    of_an_index = name in ("index", "reindex", "compact")
     assert min_ram(graph(graphs, name, FEW)) == (expected if of_an_index else {})
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import soundfile
 from index_decoder import Heard
-from index_helpers import run_index
+from index_helpers import error_line, run_index
 from model_fixture import learned_model
 from quick_index import contents
 from tiny_catalog import RATE, tune, write_rows
@@ -108,6 +108,28 @@ def test_a_merged_index_answers_as_before(shop: Shop, capsys: Shown) -> None:
     capsys.readouterr()
     assert shop.do("reindex", "--catalog", shop.folder / "all.csv", "--index", index) == 0
     assert "nothing has changed" in capsys.readouterr().out
+    flags = ("--index", index, "--keep", 1, "--dry-run")
+    assert shop.do("compact", *flags) == 0
+    merging, deleting, kept = capsys.readouterr().out.splitlines()
+    assert "nothing to merge: segments: 1, tracks in them that have gone: 0" in merging
+    assert "would delete " in deleting
+    assert kept == "kept: 000003"
+    assert shop.do("compact", *flags, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["version"], told["merge"], told["gc"]["dry_run"]) == ("000003", None, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ([], "INDEX: is needed, or --index"),
+        (["a", "--index", "b"], "--index: is INDEX as a flag; give one of them"),
+        (["a", "--keep", "0"], "--keep: must be 1 or more, got 0"),
+    ],
+)
+def test_mistakes_are_told(words: list[str], line: str, capsys: Shown) -> None:
+    assert main(["compact", *words]) == 2
+    assert line in error_line(capsys, "compact")
 
 
 def test_two_indexes_become_one_and_a_track_goes(shop: Shop, capsys: Shown) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from tiny_catalog import tiny_catalog, tune, write_rows
 from hashing.errors import HashbeamError
 from pipelines.cli import main
 from pipelines.detached import PATIENCE_S, POLL_S, command_flag, command_of, give_again
+from pipelines.history import list_versions
 from pipelines.index import build_index
 from pipelines.index_options import IndexOptions
 from pipelines.job_folder import FinishedError
@@ -93,6 +95,32 @@ def test_a_reindex_is_published_and_one_of_nothing_sends_nothing(
     capsys.readouterr()
     assert main(["list", str(index), "--json"]) == 0
     assert '"new"' in capsys.readouterr().out
+
+
+def test_segments_are_merged_and_old_versions_deleted_by_the_last_step(
+    tmp_path: Path, catalog: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = tmp_path / "index"
+    build_index(IndexOptions(str(catalog), str(index), None, 1, quiet=True))
+    wav(tmp_path / "music" / "new.wav", tune(77, 3.0))
+    with catalog.open("a") as file:
+        file.write("new,new.wav,New\n")
+    where = ["--catalog", str(catalog), "--index", str(index)]
+    assert main(["reindex", *where, "--workers", "1", "--quiet"]) == 0
+    for path in index.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+    sent(capsys, "compact", "--all", "--keep", 1, index)
+    assert current_version(str(index)) == "000002"
+    assert (index / "versions/000001/manifest.json").exists()
+    away_runner.do_next()
+    (left,) = list_versions(str(index))
+    assert (left.version, left.segments, left.tracks) == ("000003", 1, 6)
+    # Nothing is left to do, and nothing is sent.
+    capsys.readouterr()
+    assert main(["compact", "--index", str(index), "--keep", "1", *AWAY]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["version"], told["merge"]) == ("000003", None)
+    assert (told["gc"]["kept"], told["gc"]["deleted"]) == (["000003"], [])
 
 
 def test_queries_are_counted_by_the_last_step(
