@@ -10,14 +10,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipelines.footprint import SPILLED_BYTES
-from pipelines.planning.estimate import GB, Estimate, Stage
+from pipelines.planning.estimate import GB, Estimate, Prices, Stage
 from pipelines.spills import SPILL_SNIPPETS
-
-if TYPE_CHECKING:
-    from pipelines.planning.outcome import Outcome
 
 # GB of memory of a core of machines whose names end in the number of cores, and the most that there
 # are (https://cloud.google.com/compute/docs/general-purpose-machines). n2-highcpu has 1 GB a core,
@@ -125,33 +122,28 @@ class OnDataflow:
         }
 
 
-def on_dataflow(plan: Outcome) -> OnDataflow:
-    """The machines of a plan.
+def on_dataflow(job: Estimate, workers: int, read_bytes_per_s: float, prices: Prices) -> OnDataflow:
+    """The machines of a job, for so many worker processes.
 
     Raises: ValueError where no machine has the memory of one process; none has yet been planned.
     """
-    job, prices = plan.estimate, plan.prices
-    stages = {stage.name: _machines([stage], plan) for stage in job.stages}
-    machines = _machines(job.stages, plan)
+    stages = {stage.name: _machines([stage], job, workers) for stage in job.stages}
+    machines = _machines(job.stages, job, workers)
     usd = {}
     for stage in job.stages:
-        busy = math.ceil(_workers(stage, plan) / machines.processes)
-        hours = stage.wall_s(plan.workers, plan.read_bytes_per_s) / 3600
+        busy = math.ceil(min(workers, stage.pieces) / machines.processes)
+        hours = stage.wall_s(workers, read_bytes_per_s) / 3600
         held = dataclasses.replace(machines, number=busy)
         usd[stage.name] = held.usd(hours, prices.cpu_hour, prices.gb_hour)
     start = machines.usd(job.speeds.start_s / 3600, prices.cpu_hour, prices.gb_hour)
     return OnDataflow(stages, machines, usd, start, _shuffled(job))
 
 
-def _workers(stage: Stage, plan: Outcome) -> int:
-    return min(plan.workers, stage.pieces)
-
-
-def _machines(stages: Sequence[Stage], plan: Outcome) -> Machines:
+def _machines(stages: Sequence[Stage], job: Estimate, workers: int) -> Machines:
     """Machines that fit all of some stages."""
     needed = max(stage.memory_bytes for stage in stages) * SPARE / GB
-    workers = max(_workers(stage, plan) for stage in stages)
-    cores = FEWEST_CORES if workers <= FEWEST_CORES else CORES
+    held = max(min(workers, stage.pieces) for stage in stages)
+    cores = FEWEST_CORES if held <= FEWEST_CORES else CORES
     processes = cores
     series = next((name for name, core_gb in SERIES.items() if core_gb >= needed), "")
     if not series:  # one process has what several cores have
@@ -159,13 +151,13 @@ def _machines(stages: Sequence[Stage], plan: Outcome) -> Machines:
         cores, processes = 1 << math.ceil(math.log2(needed / core_gb)), 1
         if cores > MOST_CORES:
             raise ValueError(f"no machine has {needed:.0f} GB for one process")
-    disk = processes * max(_temporary_bytes(stage, plan.estimate) for stage in stages)
+    disk = processes * max(_temporary_bytes(stage, job) for stage in stages)
     return Machines(
         type=f"{series}-{cores}",
         cores=cores,
         memory_gb=SERIES[series] * cores,
         processes=processes,
-        number=math.ceil(workers / processes),
+        number=math.ceil(held / processes),
         disk_gb=DISK_GB + math.ceil(disk / GB),
     )
 

@@ -51,7 +51,7 @@ class Outcome:
     @property
     def on_dataflow(self) -> OnDataflow:
         """The machines of Dataflow for so many workers."""
-        return on_dataflow(self)
+        return on_dataflow(self.estimate, self.workers, self.read_bytes_per_s, self.prices)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, units in the names."""
