@@ -45,6 +45,8 @@ FLAGS = (
     # Neither credentials are looked up nor is anything sent.
     "--no_auth",
     "--dry_run=True",
+    # Else `pip freeze` is run for each, which tells nothing of a graph.
+    "--experiments=disable_logging_submission_environment",
 )
 FEW, MANY = 10, 500  # parts
 DIGEST = "d" * 64
