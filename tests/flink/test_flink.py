@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -116,11 +117,33 @@ def test_a_job_that_nobody_waits_for_publishes(
     told = run("index", "--catalog", first, "--out", index, "--detach", *on_flink)
     assert told["sent"]
     assert current_version(str(index)) is None
+    wait_for("000001", index)
+    assert_same(index, local_first)
+
+
+def test_an_index_is_kept_tidy(
+    run: Run, work: Path, local_second: Path, on_flink: list[str]
+) -> None:
+    """Segments are merged and the old versions deleted, as after a nightly reindex."""
+    local, index = (copy_index(local_second, work / name) for name in ("local.tidy", "flink.tidy"))
+    run("compact", local, "--all")
+    for path in index.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+    assert run("compact", "--index", index, "--all", "--keep", 1, "--detach", *on_flink)["sent"]
+    wait_for("000003", index)
+    assert_same(index, local)
     deadline = time.monotonic() + PUBLISHED_S
-    while current_version(str(index)) is None:
+    while [path.name for path in (index / "versions").iterdir()] != ["000003"]:
+        assert time.monotonic() < deadline, "old versions are still there"
+        time.sleep(1)
+
+
+def wait_for(version: str, index: Path) -> None:
+    """Until a version is published."""
+    deadline = time.monotonic() + PUBLISHED_S
+    while current_version(str(index)) != version:
         assert time.monotonic() < deadline, "nothing was published"
         time.sleep(1)
-    assert_same(index, local_first)
 
 
 def test_an_error_of_a_worker_is_one_line(
