@@ -22,7 +22,7 @@ from typing import NoReturn
 
 from hashing.errors import CatalogError, HashbeamError, UsageError
 from pipelines.allowed import add_allow_argument
-from pipelines.credentials import redacted
+from pipelines.credentials import one_line
 from pipelines.options import unknown_flags
 from pipelines.sent_away import SentAwayError
 from pipelines.verbs import READ_URIS, VERBS, carry_out
@@ -212,7 +212,7 @@ def _overview() -> str:
 
 
 def _complain(name: str, error: Exception, status: int) -> int:
-    line = redacted(" ".join(str(error).split())) or type(error).__name__
+    line = one_line(error) or type(error).__name__
     print(f"{name}: error: {line}", file=sys.stderr)
     return status
 

@@ -48,6 +48,15 @@ def carries_credentials(uri: str) -> bool:
     return any(name.lower() in _NAMES for name, _ in parse_qsl(query, keep_blank_values=True))
 
 
+def one_line(error: Exception) -> str:
+    """What an error says, in a line, without what lets one in.
+
+    >>> one_line(ValueError("no\\n  such host: https://ann:pw@host/a"))
+    'no such host: https://***@host/a'
+    """
+    return redacted(" ".join(str(error).split()))
+
+
 def redacted(text: str) -> str:
     """A text in which uris have lost what lets one in.
 

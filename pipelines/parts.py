@@ -21,20 +21,19 @@ import pyarrow as pa
 
 from hashing.decoder import Decoder
 from hashing.encoders import Hasher
-from hashing.errors import AudioError, HashbeamError
+from hashing.errors import AudioError
 from hashing.listening import ListeningDecoder
 from pipelines.allowed import Allowed, allowed_now
 from pipelines.also import ALSO, LACKING
 from pipelines.also_files import FILES
 from pipelines.content import file_checksum
-from pipelines.credentials import redacted
 from pipelines.file_state import FileState
 from pipelines.kept import KeptTracks, places_of
 from pipelines.look import modified
 from pipelines.part_files import Hashed, PartFiles, part_name
 from pipelines.part_rows import has_rows, read_rows, write_rows
 from pipelines.runs import Receipt, Run, new_attempt
-from pipelines.track_tables import NOT_FETCHED
+from pipelines.track_tables import explain
 
 MAX_PARTS = 4096  # 3 to 6 files each: the manifest of most catalogues stays small, opens at once
 # Tracks of a part: catalogues of more than 16.8 million have more parts instead of larger ones, so
@@ -43,8 +42,6 @@ MAX_TRACKS = 4096
 MIN_TRACKS = 8  # a part: its own cost (five durable files, 11 ms CPU) stays below 1 % of decoding
 # Between these bounds parts grow as the square root of the catalogue: of 100,000 tracks a part is a
 # minute of work, and whoever goes through all tracks opens hundreds of files, not thousands.
-
-_JUDGED_BY_EAR = ("silent", "too-short")  # found while hashing; all other kinds while decoding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +134,7 @@ def hash_part(
             try:
                 track = _hash_track(row, uri, state, job, hasher, decoder, encoders)
             except Exception as error:  # whatever one file does, the other tracks go on
-                failures.append({**named, **_explain(error), **dataclasses.asdict(state)})
+                failures.append({**named, **explain(error, "hash"), **dataclasses.asdict(state)})
                 continue
         hashed.append(track)
         whole = True
@@ -149,7 +146,11 @@ def hash_part(
                 heard[name].append(_heard(name, track, uri))
             except AudioError as error:
                 whole = False
-                failed = {**_explain(error), "stage": ALSO[name].stage, **dataclasses.asdict(state)}
+                failed = {
+                    **explain(error, "hash"),
+                    "stage": ALSO[name].stage,
+                    **dataclasses.asdict(state),
+                }
                 failures.append({**named, **failed})
         lacking += not whole
     attempt = new_attempt()
@@ -223,17 +224,6 @@ def _heard(name: str, track: Hashed, uri: str) -> Any:
     if isinstance(made, AudioError):
         raise made
     return FILES[name].keep(track.row, uri, made, track.file)
-
-
-def _explain(error: Exception) -> dict[str, str]:
-    message = redacted(" ".join(str(error).split()))[:1000]
-    if isinstance(error, AudioError):
-        stage = "hash" if error.kind in _JUDGED_BY_EAR else "decode"
-        stage = "fetch" if error.kind in NOT_FETCHED else stage
-        return {"stage": stage, "error": error.kind, "message": message}
-    if isinstance(error, HashbeamError | OSError):  # a remote file, or one that has just gone
-        return {"stage": "fetch", "error": "unreadable", "message": message}
-    return {"stage": "hash", "error": type(error).__name__, "message": message}
 
 
 def _cpu_s(decoder: Decoder) -> float:

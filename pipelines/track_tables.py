@@ -9,13 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hashing.errors import AudioError, HashbeamError
+from pipelines.credentials import one_line
 from pipelines.file_state import FILE_STATE
 
 FAILURES = pa.schema(
     [(name, pa.string()) for name in ("track_id", "uri", "stage", "error", "message")]
 )
-# Errors of files that are not opened at all: their stage is "fetch".
-NOT_FETCHED = ("not-allowed", "too-large")
+# Kinds of errors of files that are not opened at all, and those that are found by listening; all
+# others are found while decoding.
+_NOT_FETCHED, _JUDGED_BY_EAR = ("not-allowed", "too-large"), ("silent", "too-short")
+MAX_LETTERS = 1000  # of the message of a row
 # What change detection needs to know of a file: one that failed is tried again when it differs.
 _FILE = {"etag": pa.string(), **FILE_STATE}
 TRACK_FAILURES = pa.schema([*FAILURES, *_FILE.items()])
@@ -31,6 +35,27 @@ MEASURED = {
 }
 # Of these a column of the catalogue with the same name is kept beside, as catalog_NAME.
 OWN = ("ordinal", "snippets", "gids", "duration_s", *FILE_STATE)
+
+
+def explain(error: Exception, heard: str, uri: str = "") -> dict[str, str]:
+    """Stage, kind and message of the row of a track that failed.
+
+    Args:
+        heard: the stage that listens.
+        uri: what the message is to name.
+
+    >>> explain(AudioError("silent", "a.mp3 is silent"), "hash")
+    {'stage': 'hash', 'error': 'silent', 'message': 'a.mp3 is silent'}
+    """
+    message = one_line(error)[:MAX_LETTERS]
+    if isinstance(error, AudioError):
+        stage = heard if error.kind in _JUDGED_BY_EAR else "decode"
+        stage = "fetch" if error.kind in _NOT_FETCHED else stage
+        shown = message if uri in message else f"{uri}: {message}"
+        return {"stage": stage, "error": error.kind, "message": shown}
+    if isinstance(error, HashbeamError | OSError):  # a remote file, or one that has just gone
+        return {"stage": "fetch", "error": "unreadable", "message": message}
+    return {"stage": heard, "error": type(error).__name__, "message": message}
 
 
 def tracks_table(rows: pa.Table, measured: Mapping[str, Sequence[Any] | pa.Array]) -> pa.Table:

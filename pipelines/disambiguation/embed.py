@@ -18,10 +18,9 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.utils.shared import Shared
 
 from hashing.artists.decoder import ArtistDecoder, HeardTrack
-from hashing.errors import AudioError, HashbeamError, ModelError
+from hashing.errors import ModelError
 from pipelines import io, parquet
 from pipelines.allowed import Allowed, allowed_now
-from pipelines.credentials import redacted
 from pipelines.disambiguation.store import (
     FOLDER,
     Heard,
@@ -31,7 +30,7 @@ from pipelines.disambiguation.store import (
 )
 from pipelines.part_rows import read_rows, write_rows
 from pipelines.runs import new_attempt
-from pipelines.track_tables import FAILURES, NOT_FETCHED
+from pipelines.track_tables import FAILURES, explain
 
 Ear = Callable[[str], HeardTrack]
 
@@ -161,7 +160,7 @@ def embed_part(job: EmbedJob, part: int, ear: Ear) -> tuple[int, int]:
         try:
             heard.append(_hear(row, uri, ear, job.allowed))
         except Exception as error:  # whatever one file does, the other tracks go on
-            failures.append({"track_id": track_id, "uri": uri, **_explain(error, uri)})
+            failures.append({"track_id": track_id, "uri": uri, **explain(error, "embed", uri)})
     if heard:
         counters = {
             "audio_s": str(sum(track.duration_s for track in heard)),
@@ -194,15 +193,3 @@ def _hear(row: int, uri: str, ear: Ear, allowed: Allowed) -> Heard:
         found = ear(path)
         size, mtime = file_state(path)
     return as_heard(row, uri, found, size, mtime)
-
-
-def _explain(error: Exception, uri: str) -> dict[str, str]:
-    message = redacted(" ".join(str(error).split()))[:1000]
-    if isinstance(error, AudioError):
-        stage = "embed" if error.kind in ("silent", "too-short") else "decode"
-        stage = "fetch" if error.kind in NOT_FETCHED else stage
-        shown = message if uri in message else f"{uri}: {message}"
-        return {"stage": stage, "error": error.kind, "message": shown}
-    if isinstance(error, HashbeamError | OSError):  # a remote file, or one that has just gone
-        return {"stage": "fetch", "error": "unreadable", "message": message}
-    return {"stage": "embed", "error": type(error).__name__, "message": message}

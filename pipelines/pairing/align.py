@@ -24,11 +24,12 @@ from hashing.sequences import SequenceEncoder, SequenceFeatures, TrackSequence
 from hashing.time_pairs import thinned
 from pipelines import parquet
 from pipelines.allowed import ANYWHERE, Allowed
-from pipelines.credentials import redacted
+from pipelines.credentials import one_line
 from pipelines.midi_folder import read_midi_file
 from pipelines.options import MAX_TRACK_HOURS
 from pipelines.pairing.job import FAILURES, MAX_CELLS, PAIRS, SHORTEST_S, PairsJob
 from pipelines.time_maps import as_rows
+from pipelines.track_tables import MAX_LETTERS
 
 Ear = Callable[[str], TrackSequence]
 
@@ -140,7 +141,7 @@ def _row(todo: dict[str, Any]) -> dict[str, Any]:
 
 
 def _explain(error: Exception, stage: str, name: str) -> dict[str, str]:
-    message = redacted(" ".join(str(error).split()))[:1000]
+    message = one_line(error)[:MAX_LETTERS]
     shown = message if name in message else f"{name}: {message}"
     if isinstance(error, AudioError | ScoreError):
         return {"stage": stage, "error": error.kind, "message": shown}

@@ -18,9 +18,8 @@ from hashing.errors import CatalogError, HashbeamError
 from pipelines.catalog import read_catalog
 from pipelines.cli import main
 from pipelines.credentials import HIDDEN, carries_credentials, redacted
-from pipelines.disambiguation.embed import _explain as explain_unheard
 from pipelines.pairing.align import _explain as explain_unaligned
-from pipelines.parts import _explain as explain_unhashed
+from pipelines.track_tables import explain
 
 PLANTED = "planted-5ecret"
 
@@ -113,8 +112,8 @@ def test_a_catalogue_with_credentials_is_refused_and_does_not_show_them(
 def test_what_a_library_says_of_a_file_is_told_without_them() -> None:
     error = HashbeamError("cannot read x: 403 for https://host/o?X-Goog-Signature=PW&alt=media")
     rows = [
-        explain_unhashed(error),
-        explain_unheard(error, "x"),
+        explain(error, "hash"),
+        explain(error, "embed", "x"),
         explain_unaligned(error, "s", "x"),
     ]
     for row in rows:
