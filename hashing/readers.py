@@ -32,7 +32,7 @@ MAX_BROKEN_READS = 1000  # a container whose reader fails so often makes no prog
 
 # What FFmpeg may open: containers of audio and video. Playlists, subtitles, pictures, devices and
 # network addresses are left out: a catalogue's file must not make a worker open another one.
-DEMUXERS = (
+_DEMUXERS = (
     "3g2,3gp,aa,aac,ac3,aiff,amr,ape,asf,ast,au,avi,avr,caf,dsf,dts,dtshd,eac3,flac,flv,iff,ircam,"
     "loas,m4a,matroska,mj2,mlp,mov,mp3,mp4,mpc,mpc8,mpeg,mpegts,nistsphere,nsv,nut,oga,ogg,oma,"
     "paf,pvf,qcp,rm,rso,shn,sox,tak,truehd,tta,voc,w64,wav,webm,wsd,wv,xwma"
@@ -207,7 +207,7 @@ def open_container(fd: int) -> Any:
 
     return av.open(
         "fd:",
-        options={"fd": str(fd), "format_whitelist": DEMUXERS, "protocol_whitelist": "fd"},
+        options={"fd": str(fd), "format_whitelist": _DEMUXERS, "protocol_whitelist": "fd"},
     )
 
 

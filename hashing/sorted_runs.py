@@ -87,12 +87,9 @@ def _encode_block(packed: NDArray[np.uint64]) -> bytes:
 def _key_width(steps: NDArray[np.uint32]) -> tuple[int, NDArray[np.intp]]:
     """Bytes of a difference of keys that take least, and where the exceptions are."""
     choices = []
-    for size in (1, 2):
+    for size in _WIDTHS:  # of the widest, only the number that stands for them
         exceptions = np.flatnonzero(steps >= 256**size - 1)
         choices.append((size * len(steps) + 4 * len(exceptions), size, exceptions))
-    # The widest has none but the number that stands for them.
-    exceptions = np.flatnonzero(steps == 256**4 - 1)
-    choices.append((4 * len(steps) + 4 * len(exceptions), 4, exceptions))
     _, size, exceptions = min(choices, key=lambda choice: choice[:2])
     return size, exceptions
 
