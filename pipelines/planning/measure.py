@@ -128,7 +128,7 @@ def _hash(
             decoder.prepare_beside(encoders)
 
         def hash_parts(name: str, tracks: pa.Table) -> Iterator[Receipt]:
-            run = _run(str(Path(folder, name)), hasher, tracks.num_rows)
+            run = run_of(str(Path(folder, name)), hasher, tracks.num_rows)
             write_parts(run, tracks)
             job = HashJob(run, MAX_TRACK_HOURS * 3600, DECODE_TIMEOUT_S, keep_embeddings)
             if made_up:
@@ -150,7 +150,8 @@ def _hash(
     return receipts
 
 
-def _run(folder: str, hasher: Hasher, tracks: int) -> Run:
+def run_of(folder: str, hasher: Hasher, tracks: int) -> Run:
+    """The run of an index that starts from nothing, of no catalogue in particular."""
     plan = Plan(
         version=FIRST_VERSION,
         catalog_digest="",
@@ -180,7 +181,7 @@ def _build(folder: str, hasher: Hasher) -> TableSpeeds:
     """
     quantizer = hasher.quantizer
     bits = min(KEY_BITS, quantizer.key_bits_max)
-    run = _run(str(Path(folder, "tables")), hasher, 1)
+    run = run_of(str(Path(folder, "tables")), hasher, 1)
     reading, building = list[float](), list[float]()
     for number in range(ROUNDS + 1):
         # The first is small and pays for libraries that are loaded late.

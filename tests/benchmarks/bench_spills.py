@@ -10,11 +10,12 @@ last lines say what ten million tracks of 480 snippets would cost by these figur
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import resource
 import sys
 import tempfile
 from pathlib import Path
+
+from joined_segments import joined
 
 from hashing.encoders import Hasher
 from hashing.models import DEFAULT_MODEL
@@ -22,7 +23,6 @@ from hashing.tables import BLOCK_POSTINGS, plan_key_ranges
 from pipelines import spills, tables
 from pipelines.planning.measure import random_segment
 from pipelines.runs import Plan, Run
-from pipelines.segment_codes import SegmentCodes
 from pipelines.spills import plan_spills, write_spill
 from pipelines.tables import build_table, plan_shards
 
@@ -48,7 +48,7 @@ def main() -> int:
         small = random_segment(folder, quantizer, 1000, 0)
         build_table(run, small, next(plan_shards(small, quantizer, 8)), quantizer)
         parts = [random_segment(folder, quantizer, snippets // FILES, 1 + n) for n in range(FILES)]
-        segment = _joined(parts)
+        segment = joined(parts)
         shards = list(plan_shards(segment, quantizer, bits, block))
         chosen = shards[:: max(1, len(shards) // options.shards)][: options.shards]
         ranges = plan_key_ranges(round(snippets * quantizer.replication), bits, block)
@@ -89,18 +89,6 @@ def main() -> int:
     now = (spill_s + from_spills) / millions * CATALOGUE / 1e6 / 3600
     print(f"10 M tracks: from codes some {hours:.0f} CPU hours, from spills {now:.1f}")
     return 0
-
-
-def _joined(parts: list[SegmentCodes]) -> SegmentCodes:
-    firsts = [sum(part.total for part in parts[:number]) for number in range(len(parts))]
-    return dataclasses.replace(
-        parts[0],
-        parts=range(len(parts)),
-        paths=[path for part in parts for path in part.paths],
-        tracks_paths=[path for part in parts for path in part.tracks_paths],
-        snippets=[part.total for part in parts],
-        first_gids=firsts,
-    )
 
 
 if __name__ == "__main__":

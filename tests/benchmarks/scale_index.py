@@ -21,14 +21,16 @@ import pyarrow as pa
 from scale_codes import MadeUpMusic, columns_of, read_real, save_key_model
 
 from hashing.encoders import Hasher
+from hashing.quantizers import Quantizer
 from pipelines import io
 from pipelines.footprint import POSTING_BYTES
 from pipelines.gather import make_manifest
 from pipelines.parts import HashJob, count_parts, hash_part, write_parts
+from pipelines.planning.measure import run_of
 from pipelines.publication import publish
 from pipelines.reindexing.merging import Source, merged_rows, write_merged
 from pipelines.runs import Plan, Receipt, Run
-from pipelines.segment_codes import read_segments
+from pipelines.segment_codes import SegmentCodes, read_segments
 from pipelines.spills import finished_spills, write_spill
 from pipelines.tables import build_table, choose_key_bits, plan_shards, spills_of
 from pipelines.versions import FIRST_VERSION, open_manifest, utc_now
@@ -83,7 +85,7 @@ def build(
     music = folder.parent / f"music-{n_tables}.npz"
     if not music.exists():
         MadeUpMusic.like(read_real(real), columns_of(n_tables), snippets).save(music)
-    run = _run(folder, Hasher.load(str(model)), tracks)
+    run = run_of(str(folder), Hasher.load(str(model)), tracks)
     stages = {
         "hash": in_fresh_process(_hash, run, str(model), str(music), first, snippets),
         "spill": in_fresh_process(_spill, run, str(model)),
@@ -113,20 +115,6 @@ def facts(folder: Path) -> Figures:
     }
 
 
-def _run(folder: Path, hasher: Hasher, tracks: int) -> Run:
-    plan = Plan(
-        version=FIRST_VERSION,
-        catalog_digest="",
-        model_digest=hasher.digest,
-        model_name=hasher.model.name,
-        options={},
-        n_tracks=tracks,
-        n_parts=count_parts(tracks),
-        created=utc_now(),
-    )
-    return Run(str(folder), plan)
-
-
 def _hash(run: Run, model: str, made_up: str, first: int, snippets: int) -> Figures:
     hasher = Hasher.load(model)
     music = MadeUpMusic.load(Path(made_up), snippets)
@@ -141,11 +129,16 @@ def _hash(run: Run, model: str, made_up: str, first: int, snippets: int) -> Figu
     return {"pieces": len(parts)} | _largest(parts)
 
 
-def _spill(run: Run, model: str) -> Figures:
-    quantizer = Hasher.load(model).quantizer
-    receipts = run.receipts()
+def _codes(run: Run, model: str) -> tuple[Quantizer, dict[str, Receipt], list[SegmentCodes], int]:
+    """What tables are made by and of, what is done of them, and the bits of their keys."""
+    quantizer, receipts = Hasher.load(model).quantizer, run.receipts()
     segments = read_segments(run, receipts)
-    bits, done = choose_key_bits(segments, quantizer), list[Receipt]()
+    return quantizer, receipts, segments, choose_key_bits(segments, quantizer)
+
+
+def _spill(run: Run, model: str) -> Figures:
+    quantizer, receipts, segments, bits = _codes(run, model)
+    done = list[Receipt]()
     for segment in segments:
         tasks = spills_of(segment, quantizer, bits)
         earlier = {one.name for one in finished_spills(segment, tasks, receipts)}
@@ -167,10 +160,8 @@ def _spill(run: Run, model: str) -> Figures:
 
 
 def _build(run: Run, model: str) -> Figures:
-    quantizer = Hasher.load(model).quantizer
-    receipts = run.receipts()
-    segments = read_segments(run, receipts)
-    bits, done = choose_key_bits(segments, quantizer), list[Receipt]()
+    quantizer, receipts, segments, bits = _codes(run, model)
+    done = list[Receipt]()
     for segment in segments:
         pieces = spills_of(segment, quantizer, bits)
         entries = [one.files[0] for one in finished_spills(segment, pieces, receipts)]

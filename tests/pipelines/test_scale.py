@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
-import itertools
 import json
 import multiprocessing
 import os
@@ -17,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from benchmarks.scale_paper import elements
+from joined_segments import joined
 
 from hashing.encoders import Hasher
 from hashing.quantizers import SignQuantizer
@@ -70,18 +69,11 @@ def test_parts_that_are_heard_do_not_grow_with_the_catalogue(
         assert max(map(len, rows)) == largest
 
 
-def joined(folder: Path, quantizer: Any, sizes: list[int]) -> SegmentCodes:
-    """A segment of a file of random codes for each size."""
+def segment_of(folder: Path, quantizer: Any, sizes: list[int]) -> SegmentCodes:
+    """A file of random codes for each size."""
     folder.mkdir(exist_ok=True)
-    parts = [random_segment(str(folder), quantizer, size, seed) for seed, size in enumerate(sizes)]
-    return dataclasses.replace(
-        parts[0],
-        parts=range(len(sizes)),
-        paths=[path for part in parts for path in part.paths],
-        tracks_paths=[path for part in parts for path in part.tracks_paths],
-        snippets=sizes,
-        first_gids=[0, *itertools.accumulate(sizes[:-1])],
-    )
+    parts = (random_segment(str(folder), quantizer, size, seed) for seed, size in enumerate(sizes))
+    return joined(list(parts))
 
 
 def test_what_is_moved_is_less_than_the_postings_and_the_finished_tables(
@@ -89,7 +81,7 @@ def test_what_is_moved_is_less_than_the_postings_and_the_finished_tables(
 ) -> None:
     monkeypatch.setattr(spills, "SPILL_SNIPPETS", 20_000)
     quantizer = Hasher.load().quantizer
-    segment = joined(tmp_path / "codes", quantizer, [20_000] * 3)
+    segment = segment_of(tmp_path / "codes", quantizer, [20_000] * 3)
     run = Run(str(tmp_path / "index"), Plan("000001", "c", "m", "model", {}, 3, 3, "now"))
     tasks = plan_spills(segment, 14, plan_key_ranges(segment.total, 14, 8_000))
     entries = [write_spill(run, segment, task, quantizer).files[0] for task in tasks]
@@ -124,7 +116,7 @@ def test_memory_does_not_grow_with_a_segment(tmp_path: Path) -> None:
     """Eight times the postings in pieces and shards of the same size, each in a fresh process."""
     piece, peaks = 250_000, []
     for files in (2, 16):
-        segment = joined(tmp_path / f"codes-{files}", SIGNS, [piece] * files)
+        segment = segment_of(tmp_path / f"codes-{files}", SIGNS, [piece] * files)
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         index = str(tmp_path / f"index-{files}")

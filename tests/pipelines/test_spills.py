@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import struct
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from index_helpers import run_index
+from joined_segments import joined
 from quick_index import Killed, QuickJobs, build, quick_jobs, quick_model, song, write_catalog
 from tiny_catalog import tiny_catalog
 
@@ -59,15 +59,7 @@ def run(tmp_path: Path) -> Run:
 def segment_of(folder: Path, sizes: list[int]) -> SegmentCodes:
     """A file of codes for each size, with silence between them."""
     parts = [random_segment(str(folder), HARD, size, seed) for seed, size in enumerate(sizes)]
-    gaps = itertools.accumulate((size + 7 for size in sizes[:-1]), initial=5)
-    return dataclasses.replace(
-        parts[0],
-        parts=range(len(sizes)),
-        paths=[path for part in parts for path in part.paths],
-        tracks_paths=[path for part in parts for path in part.tracks_paths],
-        snippets=sizes,
-        first_gids=list(gaps),
-    )
+    return joined(parts, first_gid=5, silence=7)
 
 
 def shards(
