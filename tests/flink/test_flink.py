@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +118,7 @@ def test_a_job_that_nobody_waits_for_publishes(
     told = run("index", "--catalog", first, "--out", index, "--detach", *on_flink)
     assert told["sent"]
     assert current_version(str(index)) is None
-    wait_for("000001", index)
+    wait_until(lambda: current_version(str(index)) == "000001", "nothing was published")
     assert_same(index, local_first)
 
 
@@ -130,19 +131,17 @@ def test_an_index_is_kept_tidy(
     for path in index.rglob("*"):
         os.utime(path, (1e9, 1e9))
     assert run("compact", "--index", index, "--all", "--keep", 1, "--detach", *on_flink)["sent"]
-    wait_for("000003", index)
+    wait_until(lambda: current_version(str(index)) == "000003", "nothing was published")
     assert_same(index, local)
-    deadline = time.monotonic() + PUBLISHED_S
-    while [path.name for path in (index / "versions").iterdir()] != ["000003"]:
-        assert time.monotonic() < deadline, "old versions are still there"
-        time.sleep(1)
+    left = index / "versions"
+    wait_until(lambda: [path.name for path in left.iterdir()] == ["000003"], "old versions stay")
 
 
-def wait_for(version: str, index: Path) -> None:
-    """Until a version is published."""
+def wait_until(there: Callable[[], bool], problem: str) -> None:
+    """Until the last step of a job that nobody waits for has done something."""
     deadline = time.monotonic() + PUBLISHED_S
-    while current_version(str(index)) != version:
-        assert time.monotonic() < deadline, "nothing was published"
+    while not there():
+        assert time.monotonic() < deadline, problem
         time.sleep(1)
 
 
